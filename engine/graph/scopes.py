@@ -1,0 +1,84 @@
+"""What surrounds the building of a node: name scope, control dependencies, devices, colocation, control-flow context.
+
+Each thread has its own surroundings in each graph, so that threads may build one graph at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.types.device import DeviceSpec
+
+if TYPE_CHECKING:
+    from engine.graph.operation import Operation
+
+DeviceFunction = Callable[[Any], Any]
+
+
+class ControlDependencies:
+    """One `with control_dependencies(…)` block.
+
+    `seen` are the operations built inside it: one that reads the output of such an operation waits for the block's control
+    inputs through it already, and needs no control edge of its own.
+    """
+
+    __slots__ = ("control_inputs", "seen")
+
+    def __init__(self, control_inputs: Sequence[Operation]) -> None:
+        self.control_inputs = tuple(control_inputs)
+        self.seen: set[Operation] = set()
+
+
+class Scopes(threading.local):
+    """The surroundings of the node that this thread builds next."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.control: tuple[ControlDependencies, ...] = ()
+        self.context: Any = None
+        self.devices: tuple[DeviceSpec | DeviceFunction, ...] = ()
+        self.device: str | None = ""  # the merged device string, or None where a function must be asked
+        self.colocation: tuple[Operation, ...] = ()
+        self.container = ""
+        self.gradient_override: dict[str, str] = {}
+        self.attrs: dict[str, Any] = {}
+
+    def control_inputs_for(self, inputs: Sequence[Any]) -> list[Operation]:
+        """The control inputs that a node with these input tensors gets from the blocks around it."""
+        found: dict[Operation, None] = {}
+        sources = {tensor.op for tensor in inputs}
+        for block in self.control:
+            if block.seen.isdisjoint(sources):
+                found.update(dict.fromkeys(op for op in block.control_inputs if op not in sources))
+        return list(found)
+
+    def push_device(self, device: Any) -> None:
+        """Enter a `with device(…)` block: a spec string, a DeviceSpec, a function from operation to either, or None for none at all."""
+        if device is None:
+            self.devices = ()
+        elif callable(device) and not isinstance(device, DeviceSpec):
+            self.devices = (*self.devices, device)
+        else:
+            spec = device if isinstance(device, DeviceSpec) else DeviceSpec.from_string(device)
+            self.devices = (*self.devices, spec)
+        self.device = self._merged() if all(isinstance(each, DeviceSpec) for each in self.devices) else None
+
+    def _merged(self) -> str:
+        merged = DeviceSpec()
+        for spec in reversed(self.devices):
+            merged = spec.make_merged_spec(merged)  # type: ignore[union-attr]  # only specs here
+        return merged.to_string()
+
+    def device_for(self, op: Operation) -> str:
+        """The device string for `op`, asking the device functions from the innermost block outward."""
+        if self.device is not None:
+            return self.device
+        for entry in reversed(self.devices):
+            if isinstance(entry, DeviceSpec):
+                op._device = entry.make_merged_spec(DeviceSpec.from_string(op._device)).to_string()
+            else:
+                chosen = entry(op)
+                op._device = "" if chosen is None else (chosen if isinstance(chosen, str) else chosen.to_string())
+        return op._device

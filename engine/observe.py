@@ -1,0 +1,279 @@
+"""The Observer protocol: the one door through which the engine tells what it does.
+
+The engine calls an observer's methods; it never reads anything back, and it knows nothing of files, screens or formats.  When
+nobody observes, nothing is collected.  What an observer gets depends on its `level`:
+
+========  ==================================================================================================
+`OFF`     nothing
+`TIMES`   stages, steps, node executions with time stamps, frames, resource writes
+`VALUES`  and the health of every output: dtype, shape, min, max, mean, counts of NaN and Inf
+`FULL`    and every token on every edge, and the values themselves
+========  ==================================================================================================
+
+Per-node facts come in columnar batches (NumPy arrays of equal length), never one call a node.  All times are
+`time.perf_counter_ns()` unless a name says otherwise; `StepInfo.started_unix_ns` ties them to the wall clock.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from engine.passes.stage import Stage
+    from engine.types.site import Frame
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+
+class TraceLevel(enum.IntEnum):
+    """How much the engine tells; each level includes the ones below it."""
+
+    OFF = 0
+    TIMES = 1
+    VALUES = 2
+    FULL = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepInfo:
+    """One `Session.run`.
+
+    `id` is unique in the process and grows; `step` counts this session's runs from 1.  `site` are the user's stack frames at
+    the call, innermost first.
+    """
+
+    id: int
+    session: int
+    step: int
+    stage: Stage
+    fetches: tuple[str, ...]
+    feeds: tuple[str, ...]
+    targets: tuple[str, ...]
+    site: tuple[Frame, ...]
+    started_ns: int
+    started_unix_ns: int
+    thread: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Executions:
+    """Node executions of one step on one device, in the order in which they finished.
+
+    `first` is the number of the batch's first row within the step (a long step comes in several batches); `node` indexes
+    `stage.order`; `frame` is a frame id (0 is the root; `FrameEvent` says what the others are).  A dead node runs no kernel:
+    its row has `dead` set and a zero duration.
+    """
+
+    device: str
+    first: int
+    node: Int32
+    frame: Int32
+    iteration: Int64
+    start_ns: Int64
+    end_ns: Int64
+    thread: Int32
+    dead: Bool
+
+    def __len__(self) -> int:
+        return len(self.node)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Health:
+    """What the live outputs looked like.
+
+    One row an output: `row` is the execution's number within the step, `slot` the output index, `dtype` a TensorFlow DataType
+    number, `shapes[i]` a tuple.  `minimum`, `maximum` and `mean` are over the finite elements (NaN where there are none, or
+    where the dtype has no order: strings, resources; a complex number counts with its magnitude, a bool as 0 or 1).
+    """
+
+    row: Int64
+    slot: Int32
+    dtype: Int32
+    shapes: tuple[tuple[int, ...], ...]
+    minimum: Float64
+    maximum: Float64
+    mean: Float64
+    nan: Int64
+    inf: Int64
+    nbytes: Int64
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """Tokens delivered, in order: output `source_slot` of execution `row` arrived at input `slot` of node `node`.
+
+    `slot` and `source_slot` are -1 for a control edge.  `frame` and `iteration` are those in which the token arrived.
+    """
+
+    row: Int64
+    source_slot: Int32
+    node: Int32
+    slot: Int32
+    frame: Int32
+    iteration: Int64
+    dead: Bool
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+class FrameChange(enum.Enum):
+    """What happened to a frame or to one of its iterations."""
+
+    FRAME_BEGIN = "frame_begin"
+    ITERATION_BEGIN = "iteration_begin"
+    ITERATION_DEFERRED = "iteration_deferred"  # a NextIteration held back by `parallel_iterations`
+    ITERATION_END = "iteration_end"
+    FRAME_END = "frame_end"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameEvent:
+    """A change of a frame; `row` is the number of the execution that caused it.
+
+    `name` is the frame's name in the graph (``while/while_context``), `parent` and `parent_iteration` say where it was entered.
+    `live` is false for a frame that was entered by dead tokens only (a loop in a branch not taken); it is known at FRAME_END.
+    """
+
+    change: FrameChange
+    row: int
+    frame: int
+    name: str
+    parent: int
+    parent_iteration: int
+    iteration: int
+    live: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """One output's value; `array` must not be changed."""
+
+    row: int
+    slot: int
+    array: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceWrite:
+    """A change of a variable, queue, stack or random counter, with who did it.
+
+    `row` is the number of the execution that did it; `version` counts the resource's writes from 1.
+    """
+
+    row: int
+    node: int
+    frame: int
+    iteration: int
+    container: str
+    resource: str
+    kind: str
+    version: int
+    at_ns: int
+    nbytes: int
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A tensor that went from one device to another under a rendezvous key."""
+
+    key: str
+    source: str
+    destination: str
+    frame: int
+    iteration: int
+    nbytes: int
+    sent_ns: int
+    received_ns: int
+    dead: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Bytes taken (`nbytes` > 0) or given back (`nbytes` < 0) by execution `row` on `device`; `in_use` is the total after it."""
+
+    device: str
+    row: int
+    at_ns: int
+    nbytes: int
+    in_use: int
+
+
+class Observer:
+    """Base of all observers: every method does nothing, so that an observer overrides what it wants to know.
+
+    Methods are called from the thread that runs the step; several sessions or threads may call at once.  An exception raised
+    by an observer ends the step with that error: an observer that must not disturb catches its own.
+    """
+
+    level: TraceLevel = TraceLevel.TIMES
+
+    def stage(self, stage: Stage) -> None:
+        """A session made `stage` (called once a stage, in the order of the chain, before the first step that uses it)."""
+
+    def step_begin(self, step: StepInfo) -> None:
+        """A `Session.run` is about to execute."""
+
+    def executions(self, step: StepInfo, batch: Executions) -> None:
+        """Nodes finished."""
+
+    def health(self, step: StepInfo, batch: Health) -> None:
+        """How the outputs of those nodes looked (`VALUES` and above)."""
+
+    def tokens(self, step: StepInfo, batch: Tokens) -> None:
+        """Tokens were delivered (`FULL`)."""
+
+    def values(self, step: StepInfo, batch: tuple[Value, ...]) -> None:
+        """The outputs themselves (`FULL`)."""
+
+    def frames(self, step: StepInfo, batch: tuple[FrameEvent, ...]) -> None:
+        """Frames and iterations began, were deferred, ended."""
+
+    def resource_writes(self, step: StepInfo, batch: tuple[ResourceWrite, ...]) -> None:
+        """Resources changed."""
+
+    def transfers(self, step: StepInfo, batch: tuple[Transfer, ...]) -> None:
+        """Tensors crossed devices."""
+
+    def allocations(self, step: StepInfo, batch: tuple[Allocation, ...]) -> None:
+        """Memory was taken or given back."""
+
+    def step_end(self, step: StepInfo, ended_ns: int, error: BaseException | None) -> None:
+        """The step ended; `error` is what the caller's `run` raises, if anything."""
+
+
+_installed: tuple[Observer, ...] = ()
+_lock = threading.Lock()
+
+
+def install(observer: Observer) -> None:
+    """Let `observer` see every session of this process from now on."""
+    global _installed
+    with _lock:
+        _installed = (*_installed, observer)
+
+
+def uninstall(observer: Observer) -> None:
+    """Stop telling `observer`; unknown observers are ignored."""
+    global _installed
+    with _lock:
+        _installed = tuple(known for known in _installed if known is not observer)
+
+
+def installed() -> tuple[Observer, ...]:
+    """The observers of this process, in the order in which they were installed."""
+    return _installed
