@@ -1,0 +1,322 @@
+"""Reverse-mode differentiation by extending the graph: `gradients(ys, xs)` and the registry of gradient functions.
+
+The walk is TensorFlow's: count, for every operation between `xs` and `ys`, how many gradients will arrive at its outputs; start
+at `ys`; take an operation when all of its have arrived, add them up, and let its gradient function add the nodes that carry
+them to its inputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from engine.control.group import tuple as gated_tuple
+from engine.graph.convert import convert_to_tensor, internal_convert_to_tensor_or_indexed_slices
+from engine.graph.default import get_default_graph, name_scope
+from engine.graph.graph import Graph
+from engine.graph.indexed_slices import IndexedSlices
+from engine.graph.operation import Operation
+from engine.graph.tensor import Tensor
+from engine.op.registry import NotDifferentiable, raw
+
+Gradient = Any  # Tensor, IndexedSlices or None
+GradientFunction = Callable[..., Any]
+
+
+class AggregationMethod:
+    """How gradients that meet at one tensor are added up; all of them give the same sum here."""
+
+    ADD_N = 0
+    DEFAULT = ADD_N
+    EXPERIMENTAL_TREE = 1
+    EXPERIMENTAL_ACCUMULATE_N = 2
+
+
+class UnconnectedGradients:
+    """What `gradients` gives for an x that no y depends on."""
+
+    NONE = "none"
+    ZERO = "zero"
+
+
+_registered: dict[str, Any] = {}
+
+
+class RegisterGradient:
+    """Decorator that registers a gradient function under a name, for `gradient_override_map` or for an op type without one.
+
+    ``f(op, *output_gradients)`` returns one gradient (Tensor, IndexedSlices or None) for each input of `op`.  Raises KeyError if
+    the name has a gradient already.
+    """
+
+    def __init__(self, op_type: str) -> None:
+        if not isinstance(op_type, str):
+            raise TypeError("op_type must be a string")
+        self._op_type = op_type
+
+    def __call__(self, function: GradientFunction) -> GradientFunction:
+        _register(self._op_type, function)
+        return function
+
+
+def _register(op_type: str, function: Any) -> None:
+    from engine.op.registry import lookup
+
+    definition = lookup(op_type)
+    if op_type in _registered or (definition is not None and definition.grad is not None):
+        raise KeyError(f"There is a gradient registered as '{op_type}' already")
+    _registered[op_type] = function
+
+
+def no_gradient(op_type: str) -> None:
+    """Say that no gradient flows through ops of this type.  Raises KeyError if they have one."""
+    _register(op_type, NotDifferentiable)
+
+
+def get_gradient_function(op: Operation) -> Any:
+    """The gradient function of `op`: its override's, or its op type's; `NotDifferentiable` where none flows.
+
+    Raises LookupError, naming the operation and the line that made it, if there is none.
+    """
+    name = op.attrs.get("_gradient_op_type", op.type)
+    found = _registered.get(name)
+    if found is None and name == op.type:
+        found = op.opdef.grad
+    if found is None:
+        frame = op.site.user if op.site is not None else None
+        where = f" (made at {frame})" if frame is not None else ""
+        raise LookupError(
+            f"No gradient defined for operation '{op.name}' (op type: {name}){where}. "
+            f"Register one with @tf.RegisterGradient('{name}'), or put tf.stop_gradient around it."
+        )
+    return found
+
+
+def gradients(
+    ys: Any,
+    xs: Any,
+    grad_ys: Any = None,
+    name: str = "gradients",
+    colocate_gradients_with_ops: bool = False,
+    gate_gradients: bool = False,
+    aggregation_method: int | None = None,
+    stop_gradients: Any = None,
+    unconnected_gradients: str = UnconnectedGradients.NONE,
+) -> list[Gradient]:
+    """Symbolic derivatives of sum(ys) with respect to each x in xs, as TensorFlow 1's `tf.gradients`.
+
+    ys, xs: a tensor or variable, or a list of them.  grad_ys: what to start with at each y (None: ones), of the y's shape.
+    stop_gradients: tensors that are treated as constants.  colocate_gradients_with_ops: put the gradient of each operation
+    on its device.  gate_gradients: let no gradient of an operation be used before all of them are computed.
+    unconnected_gradients: 'none' or 'zero'.
+
+    Returns a list as long as xs of Tensors (of the x's shape), IndexedSlices, or None.  Raises TypeError for integer ys,
+    ValueError for mismatched lengths, LookupError for an operation without a gradient function.
+    """
+    del aggregation_method
+    ys, xs = _as_list(ys), _as_list(xs)
+    stops = _as_list([] if stop_gradients is None else stop_gradients)
+    starts = [None] * len(ys) if grad_ys is None else _as_list(grad_ys)
+    if len(starts) != len(ys):
+        raise ValueError(f"gradients() got {len(ys)} ys and {len(starts)} grad_ys; there must be one for each y")
+    if unconnected_gradients not in ("none", "zero"):
+        raise ValueError(f"unconnected_gradients must be 'none' or 'zero', not {unconnected_gradients!r}")
+    with name_scope(name, "gradients", [*ys, *xs, *stops, *(each for each in starts if each is not None)]):
+        y_tensors = [internal_convert_to_tensor_or_indexed_slices(y, name="y") for y in ys]
+        x_tensors = [_differentiation_target(x) for x in xs]
+        stop_ops = [internal_convert_to_tensor_or_indexed_slices(each, name="stop").op for each in stops]
+        walk = _Walk(get_default_graph(), colocate_gradients_with_ops, gate_gradients)
+        y_grads = [walk.start(y, start, i) for i, (y, start) in enumerate(zip(y_tensors, starts, strict=True))]
+        walk.run(y_tensors, y_grads, x_tensors, stop_ops)
+        found = [walk.gradient_of(x) for x in x_tensors]
+        if unconnected_gradients == "zero":
+            found = [raw.ZerosLike(_dense(x)) if g is None else g for g, x in zip(found, x_tensors, strict=True)]
+        return found
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _dense(x: Any) -> Any:
+    return x.values if isinstance(x, IndexedSlices) else x
+
+
+def _differentiation_target(x: Any) -> Any:
+    """The tensor whose gradient is asked for; for a variable its reference, so that all reads of it count."""
+    if isinstance(x, IndexedSlices):
+        return x
+    return convert_to_tensor(x, name="x", as_ref=True)
+
+
+def _is_differentiable(tensor: Any) -> bool:
+    dtype = tensor.dtype.base_dtype
+    return bool(dtype.is_floating or dtype.is_complex or dtype.name in ("resource", "variant"))
+
+
+class _Walk:
+    """One call of `gradients`: the gradients that have arrived at each output so far, and the order of operations."""
+
+    def __init__(self, graph: Graph, colocate: bool, gate: bool) -> None:
+        self._graph = graph
+        self._colocate_all = colocate
+        self._gate = gate
+        self._arrived: dict[Tensor, list[Gradient]] = {}
+        self._pending: dict[Operation, int] = {}
+
+    def start(self, y: Any, grad_y: Any, index: int) -> Gradient:
+        """The gradient to begin with at `y`.  Raises TypeError or ValueError if it does not fit."""
+        if not _is_differentiable(y):
+            raise TypeError(f"Gradients of {y.dtype.name} tensors are not defined: '{y.name}' must be floating or complex")
+        with self._colocated(y.op):
+            if grad_y is None:
+                if y.dtype.is_complex:
+                    raise TypeError(f"Gradients of complex tensors must set grad_ys ('{y.name}' is {y.dtype.name})")
+                from engine.op.array import shape
+                from engine.op.fills import ones
+
+                return ones(shape(_dense(y)), dtype=y.dtype.base_dtype, name=f"grad_ys_{index}")
+            given = internal_convert_to_tensor_or_indexed_slices(grad_y, name=f"grad_ys_{index}")
+            if given.dtype.base_dtype is not y.dtype.base_dtype:
+                raise TypeError(f"grad_ys[{index}] has dtype {given.dtype.name}, and '{y.name}' has {y.dtype.name}")
+            if isinstance(given, Tensor):
+                given._shape.assert_is_compatible_with(y.shape)
+                return raw.Identity(given, name=f"grad_ys_{index}")
+            return given
+
+    def run(self, ys: Sequence[Any], y_grads: Sequence[Gradient], xs: Sequence[Any], stop_ops: Sequence[Operation]) -> None:
+        """Carry the gradients back to `xs`."""
+        between = self._between([_dense(y).op for y in ys], [_dense(x).op for x in xs])
+        for op in between:
+            for tensor in op._inputs:
+                if tensor.op in between:
+                    self._pending[tensor.op] = self._pending.get(tensor.op, 0) + 1
+        queue: deque[Operation] = deque()
+        queued: set[Operation] = set()
+        for y, grad in zip(ys, y_grads, strict=True):
+            tensor = _dense(y)
+            self._arrived.setdefault(tensor, []).append(grad)
+            if tensor.op in between and self._pending.get(tensor.op, 0) == 0 and tensor.op not in queued:
+                queued.add(tensor.op)
+                queue.append(tensor.op)
+        ends = {
+            _dense(x).op for x in xs if all(tensor.op not in between for tensor in _dense(x).op._inputs)
+        } | set(stop_ops)
+        while queue:
+            op = queue.popleft()
+            in_grads = [None] * len(op._inputs) if op in ends else self._through(op)
+            for tensor, grad in zip(op._inputs, in_grads, strict=True):
+                if grad is not None:
+                    self._arrived.setdefault(tensor, []).append(grad)
+                if tensor.op in between:
+                    self._pending[tensor.op] -= 1
+                    if self._pending[tensor.op] == 0 and tensor.op not in queued:
+                        queued.add(tensor.op)
+                        queue.append(tensor.op)
+
+    @staticmethod
+    def _between(to_ops: Sequence[Operation], from_ops: Sequence[Operation]) -> dict[Operation, None]:
+        """The operations on a path of differentiable tensors from `from_ops` to `to_ops`."""
+        reached: set[Operation] = set()
+        stack = list(from_ops)
+        while stack:
+            op = stack.pop()
+            if op not in reached:
+                reached.add(op)
+                for tensor in op.outputs:
+                    if _is_differentiable(tensor):
+                        stack.extend(tensor.consumers())
+        found: dict[Operation, None] = {}
+        queue = deque(to_ops)
+        while queue:
+            op = queue.popleft()
+            if op in reached and op not in found:
+                found[op] = None
+                queue.extend(tensor.op for tensor in op._inputs)
+        return found
+
+    def _through(self, op: Operation) -> list[Gradient]:
+        """The gradients at the inputs of `op`, from those that arrived at its outputs."""
+        out_grads = [self._sum(tensor) for tensor in op.outputs]
+        if all(grad is None for grad in out_grads):
+            return [None] * len(op._inputs)
+        function = get_gradient_function(op)
+        if function is NotDifferentiable:
+            return [None] * len(op._inputs)
+        with self._colocated(op):
+            for i, (tensor, grad) in enumerate(zip(op.outputs, out_grads, strict=True)):
+                if grad is None and _is_differentiable(tensor):
+                    out_grads[i] = self._zeros_like(tensor)
+            with self._graph.name_scope(f"{op.name}_grad"):
+                result = function(op, *out_grads)
+                in_grads = list(result) if isinstance(result, list | tuple) else [result]
+                self._check(op, in_grads)
+                if self._gate and sum(1 for grad in in_grads if grad is not None) > 1:
+                    with self._graph.device(None), self._graph.colocate_with(None, ignore_existing=True):
+                        in_grads = gated_tuple(in_grads)
+        for tensor, grad in zip(op._inputs, in_grads, strict=True):
+            if isinstance(grad, Tensor) and tensor.dtype.name not in ("resource", "variant"):
+                try:
+                    grad.set_shape(tensor._shape)
+                except ValueError:
+                    raise ValueError(
+                        f"Incompatible shapes between op input and calculated input gradient. Forward operation: {op.name}. "
+                        f"Input '{tensor.name}' has shape {tensor._shape}; its gradient has shape {grad._shape}. "
+                        "The gradient function of this op is wrong."
+                    ) from None
+        return in_grads
+
+    @staticmethod
+    def _zeros_like(tensor: Tensor) -> Tensor:
+        zeros: Tensor = raw.ZerosLike(tensor, name="zeros_like")
+        return zeros
+
+    @staticmethod
+    def _check(op: Operation, in_grads: Sequence[Gradient]) -> None:
+        if len(in_grads) != len(op._inputs):
+            raise ValueError(
+                f"Num gradients {len(in_grads)} generated for op '{op.name}' ({op.type}) do not match num inputs {len(op._inputs)}"
+            )
+        for tensor, grad in zip(op._inputs, in_grads, strict=True):
+            if grad is not None and not isinstance(grad, Tensor | IndexedSlices):
+                raise TypeError(f"The gradient function of '{op.name}' ({op.type}) returned {grad!r} for input '{tensor.name}'")
+            if grad is not None and grad.dtype.base_dtype is not tensor.dtype.base_dtype and _is_differentiable(tensor):
+                raise TypeError(
+                    f"The gradient of '{op.name}' ({op.type}) at input '{tensor.name}' has dtype {grad.dtype.name}, not "
+                    f"{tensor.dtype.base_dtype.name}"
+                )
+
+    @contextlib.contextmanager
+    def _colocated(self, op: Operation) -> Iterator[None]:
+        if self._colocate_all:
+            with self._graph.colocate_with(op):
+                yield
+        else:
+            yield
+
+    def _sum(self, tensor: Tensor) -> Gradient:
+        """The sum of what has arrived at `tensor`, kept as the one gradient there; None if nothing has."""
+        arrived = self._arrived.get(tensor)
+        if not arrived:
+            return None
+        if len(arrived) > 1:
+            with self._colocated(tensor.op):
+                arrived[:] = [aggregate(arrived)]
+        return arrived[0]
+
+    def gradient_of(self, x: Any) -> Gradient:
+        """The gradient that arrived at `x`."""
+        if isinstance(x, IndexedSlices):
+            return self._sum(x.values)
+        return self._sum(x)
+
+
+def aggregate(grads: Sequence[Gradient]) -> Gradient:
+    """The sum of several gradients: rows put one after the other if all are IndexedSlices, AddN of dense tensors otherwise."""
+    if all(isinstance(grad, IndexedSlices) for grad in grads):
+        values = raw.ConcatV2([grad.values for grad in grads], 0, name="concat")
+        indices = raw.ConcatV2([grad.indices for grad in grads], 0, name="concat")
+        return IndexedSlices(values, indices, grads[0].dense_shape)
+    return raw.AddN([convert_to_tensor(grad) for grad in grads])

@@ -1,0 +1,206 @@
+"""Collects what happens in a step and hands it to the observers in columnar batches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.observe import (
+    Executions,
+    FrameEvent,
+    Health,
+    Observer,
+    ResourceWrite,
+    StepInfo,
+    Tokens,
+    TraceLevel,
+    Value,
+)
+from engine.runtime.health import ArrayHealth, measure
+from engine.runtime.resources import Resource, Write
+from engine.runtime.state import DEAD, Activation, Change, Delivered
+
+FLUSH_ROWS = 50_000
+FLUSH_BYTES = 64 << 20
+
+
+class Collector:
+    """One step's records on one device, on their way to `observers`; `level` is the highest that any of them wants.
+
+    Thread-safe: the shells that run nodes on several threads share it.
+    """
+
+    def __init__(self, observers: Sequence[Observer], step: StepInfo, device: str) -> None:
+        self.observers = observers
+        self.level = max(observer.level for observer in observers)
+        self.step = step
+        self.device = device
+        self._lock = threading.Lock()
+        self._first = 0
+        self._rows: list[tuple[int, int, int, int, int, int, bool]] = []
+        self._health: list[tuple[int, int, ArrayHealth]] = []
+        self._values: list[Value] = []
+        self._value_bytes = 0
+        self._frames: list[FrameEvent] = []
+        self._tokens: list[tuple[int, int, int, int, int, int, bool]] = []
+        self._writes: list[ResourceWrite] = []
+
+    def executed(
+        self,
+        activation: Activation,
+        start_ns: int,
+        end_ns: int,
+        outputs: Sequence[Any] | None,
+        writes: Sequence[Write],
+    ) -> int:
+        """Note a finished execution; gives its row number."""
+        item, frame, iteration = activation
+        live = () if outputs is None else outputs
+        measured: list[tuple[int, Any, ArrayHealth]] = []
+        if self.level >= TraceLevel.VALUES:
+            for slot, value in enumerate(live):
+                if value is not DEAD:
+                    array = value.value if isinstance(value, Resource) else value
+                    if array is not None and isinstance(array, np.ndarray | np.generic):
+                        measured.append((slot, array, measure(array)))
+        thread = threading.get_ident() & 0x7FFFFFFF
+        with self._lock:
+            row = self._first + len(self._rows)
+            self._rows.append((item.index, frame.id, iteration, start_ns, end_ns, thread, outputs is None))
+            for slot, array, health in measured:
+                self._health.append((row, slot, health))
+                if self.level >= TraceLevel.FULL:
+                    self._values.append(Value(row, slot, array))
+                    self._value_bytes += health.nbytes
+            for write in writes:
+                self._writes.append(_described(write, row, activation, end_ns))
+            if len(self._rows) >= FLUSH_ROWS or self._value_bytes >= FLUSH_BYTES:
+                self._flush()
+        return row
+
+    def followed(self, row: int, changes: Sequence[Change], tokens: Sequence[Delivered]) -> None:
+        """Note what the end of execution `row` brought about."""
+        with self._lock:
+            for change, frame, iteration in changes:
+                parent = frame.parent.id if frame.parent is not None else -1
+                self._frames.append(
+                    FrameEvent(change, row, frame.id, frame.name, parent, frame.parent_iteration, iteration, frame.live)
+                )
+            for source_slot, item, slot, frame, iteration, dead in tokens:
+                self._tokens.append((row, source_slot, item.index, slot, frame.id, iteration, dead))
+
+    def retract(self) -> None:
+        """Forget the last execution, which has been undone (if it has not been handed on yet)."""
+        with self._lock:
+            if not self._rows:
+                return
+            row = self._first + len(self._rows) - 1
+            self._rows.pop()
+            self._health = [entry for entry in self._health if entry[0] < row]
+            self._values = [value for value in self._values if value.row < row]
+            self._frames = [event for event in self._frames if event.row < row]
+            self._tokens = [token for token in self._tokens if token[0] < row]
+            self._writes = [write for write in self._writes if write.row < row]
+
+    def begin(self) -> None:
+        for observer in self.observers:
+            observer.step_begin(self.step)
+
+    def end(self, ended_ns: int, error: BaseException | None) -> None:
+        """Hand on the rest, and that the step has ended."""
+        with self._lock:
+            self._flush()
+        for observer in self.observers:
+            observer.step_end(self.step, ended_ns, error)
+
+    def _flush(self) -> None:
+        if self._rows:
+            table = np.array(self._rows, dtype=np.int64).reshape(-1, 7)
+            batch = Executions(
+                device=self.device,
+                first=self._first,
+                node=table[:, 0].astype(np.int32),
+                frame=table[:, 1].astype(np.int32),
+                iteration=table[:, 2].copy(),
+                start_ns=table[:, 3].copy(),
+                end_ns=table[:, 4].copy(),
+                thread=table[:, 5].astype(np.int32),
+                dead=table[:, 6].astype(np.bool_),
+            )
+            self._tell("executions", batch)
+            self._first += len(self._rows)
+            self._rows = []
+        if self._frames:
+            self._tell("frames", tuple(self._frames))
+            self._frames = []
+        if self._writes:
+            self._tell("resource_writes", tuple(self._writes))
+            self._writes = []
+        if self._health:
+            self._tell("health", _health_batch(self._health), TraceLevel.VALUES)
+            self._health = []
+        if self._values:
+            self._tell("values", tuple(self._values), TraceLevel.FULL)
+            self._values = []
+            self._value_bytes = 0
+        if self._tokens:
+            self._tell("tokens", _token_batch(self._tokens), TraceLevel.FULL)
+            self._tokens = []
+
+    def _tell(self, method: str, batch: Any, level: TraceLevel = TraceLevel.TIMES) -> None:
+        for observer in self.observers:
+            if observer.level >= level:
+                getattr(observer, method)(self.step, batch)
+
+
+def _health_batch(entries: Sequence[tuple[int, int, ArrayHealth]]) -> Health:
+    return Health(
+        row=np.array([row for row, _, _ in entries], np.int64),
+        slot=np.array([slot for _, slot, _ in entries], np.int32),
+        dtype=np.array([health.dtype for _, _, health in entries], np.int32),
+        shapes=tuple(health.shape for _, _, health in entries),
+        minimum=np.array([health.minimum for _, _, health in entries], np.float64),
+        maximum=np.array([health.maximum for _, _, health in entries], np.float64),
+        mean=np.array([health.mean for _, _, health in entries], np.float64),
+        nan=np.array([health.nan for _, _, health in entries], np.int64),
+        inf=np.array([health.inf for _, _, health in entries], np.int64),
+        nbytes=np.array([health.nbytes for _, _, health in entries], np.int64),
+    )
+
+
+def _token_batch(entries: Sequence[tuple[int, int, int, int, int, int, bool]]) -> Tokens:
+    table = np.array(entries, dtype=np.int64).reshape(-1, 7)
+    return Tokens(
+        row=table[:, 0].copy(),
+        source_slot=table[:, 1].astype(np.int32),
+        node=table[:, 2].astype(np.int32),
+        slot=table[:, 3].astype(np.int32),
+        frame=table[:, 4].astype(np.int32),
+        iteration=table[:, 5].copy(),
+        dead=table[:, 6].astype(np.bool_),
+    )
+
+
+def _described(write: Write, row: int, activation: Activation, at_ns: int) -> ResourceWrite:
+    value = write.new
+    is_array = isinstance(value, np.ndarray | np.generic)
+    if is_array:
+        summary = f"{value.dtype} {list(value.shape)}" if value.ndim else f"{value.dtype} {value}"
+    else:
+        summary = repr(value)[:80]
+    return ResourceWrite(
+        row=row,
+        node=activation.item.index,
+        frame=activation.frame.id,
+        iteration=activation.iteration,
+        container=write.resource.container,
+        resource=write.resource.name,
+        kind=write.kind,
+        version=write.old_version + 1,
+        at_ns=at_ns,
+        nbytes=int(value.nbytes) if is_array else 0,
+        summary=summary,
+    )

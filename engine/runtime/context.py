@@ -1,0 +1,55 @@
+"""What a kernel is given beside its inputs."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from engine.passes.stage import StageNode
+    from engine.runtime.resources import Resource, ResourceManager, Write
+
+
+class StepContext:
+    """What belongs to one step: fed values by `_Arg` index, fetched values by `_Retval` index."""
+
+    __slots__ = ("feeds", "id", "results")
+
+    def __init__(self, id: int, feeds: list[Any], n_results: int) -> None:
+        self.id = id
+        self.feeds = feeds
+        self.results: list[Any] = [None] * n_results
+
+
+class KernelContext:
+    """`k`: the array namespace, the node and its attrs; and for stateful ops the step, the frame and the resources.
+
+    One serves all executions of a node without state; a stateful node gets its own for each (`at`).
+    """
+
+    __slots__ = ("attrs", "frame", "iteration", "n_outputs", "op", "resources", "step", "writes", "xp")
+
+    resources: ResourceManager
+    step: StepContext
+
+    def __init__(self, node: StageNode, xp: Any = np) -> None:
+        self.xp = xp
+        self.op = node
+        self.attrs = node.attrs
+        self.n_outputs = len(node.output_dtypes)
+        self.frame = 0
+        self.iteration = 0
+        self.writes: list[Write] = []
+
+    def at(self, resources: ResourceManager, step: StepContext, frame: int, iteration: int) -> KernelContext:
+        """This context for one execution of a stateful node."""
+        k = copy.copy(self)
+        k.resources, k.step, k.frame, k.iteration = resources, step, frame, iteration
+        k.writes = []
+        return k
+
+    def write(self, resource: Resource, value: Any, kind: str = "write") -> None:
+        """Change a resource, on record."""
+        self.writes.append(self.resources.write(resource, value, kind))

@@ -1,0 +1,185 @@
+"""What a step did, as TensorFlow's RunMetadata message; and a stage as a GraphDef.
+
+TensorFlow fills a RunMetadata when a session runs with ``RunOptions(trace_level=FULL_TRACE)``.  Its readers (TensorBoard's graph
+page, `timeline`, profilers) have rules of their own, which are kept here: node names are plain, an execution that took less
+than a microsecond took one, every output has a shape or is left out.  Dead nodes run no kernel and are not listed, as in
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from engine.observe import Executions, Health
+    from engine.passes.stage import Stage, StageNode
+
+DEFAULT_DEVICE = "/job:localhost/replica:0/task:0/device:CPU:0"
+
+
+def run_metadata(
+    stage: Stage,
+    executions: Iterable[Executions],
+    health: Iterable[Health] = (),
+    *,
+    started_ns: int,
+    started_unix_ns: int,
+) -> Any:
+    """A RunMetadata with one record a live execution, grouped by device.
+
+    executions: batches of one step, numbered by `stage.order`; times in nanoseconds of `time.perf_counter_ns`.
+    health: how their outputs looked; without it the records have no outputs and no bytes.
+    started_ns, started_unix_ns: the same moment on both clocks, which ties the records to the wall clock.
+    """
+    from tensorboard.compat.proto.config_pb2 import RunMetadata
+
+    message = RunMetadata()
+    labels = _Labels(stage)
+    outputs = _Outputs(health)
+    devices: dict[str, Any] = {}
+    for batch in executions:
+        device = devices.get(batch.device)
+        if device is None:
+            device = message.step_stats.dev_stats.add(device=batch.device or DEFAULT_DEVICE)
+            devices[batch.device] = device
+        device.node_stats.extend(_records(batch, labels, outputs, started_unix_ns - started_ns))
+        for thread in np.unique(batch.thread).tolist():
+            device.thread_names[thread & 0xFFFFFFFF] = f"thread {thread}"
+    return message
+
+
+def fill(message: Any, filled: Any) -> None:
+    """Make `message`, the RunMetadata that a caller handed in (TensorFlow's own class too), say what `filled` says."""
+    message.ParseFromString(filled.SerializeToString())
+
+
+def stage_graph_def(stage: Stage, *, add_shapes: bool = False, max_tensor_bytes: int | None = None) -> Any:
+    """The stage as a GraphDef.
+
+    add_shapes: put the static output shapes into the attr `_output_shapes`, which TensorBoard draws on edges.
+    max_tensor_bytes: leave out the contents of larger tensors in attrs (constants), keeping their dtype and shape.
+    """
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+    message = GraphDef()
+    message.versions.producer = 27  # the first that knows every attr written here
+    message.node.extend(stage_node_def(node, add_shapes, max_tensor_bytes) for node in stage)
+    return message
+
+
+def stage_node_def(node: StageNode, add_shapes: bool = False, max_tensor_bytes: int | None = None) -> Any:
+    """One node of a stage as a NodeDef; see `stage_graph_def`."""
+    from tensorboard.compat.proto.node_def_pb2 import NodeDef
+
+    from engine.graph.attr_value import attr_to_proto
+
+    message = NodeDef(name=node.name, op=node.type, device=node.device, input=_input_names(node))
+    signature = getattr(node.opdef, "signature", None)
+    specs = {} if signature is None else signature.attrs
+    for name, value in node.attrs.items():
+        if max_tensor_bytes is not None and isinstance(value, np.ndarray) and value.nbytes > max_tensor_bytes:
+            message.attr[name].tensor.CopyFrom(_without_contents(value))
+        elif value is not None:
+            message.attr[name].CopyFrom(attr_to_proto(value, specs.get(name)))
+    if add_shapes and node.output_shapes:
+        message.attr["_output_shapes"].CopyFrom(attr_to_proto(tuple(node.output_shapes)))
+    return message
+
+
+def _without_contents(array: np.ndarray[Any, Any]) -> Any:
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+
+    from engine.types.dtypes import as_dtype
+    from engine.types.shape import TensorShape
+
+    shape = TensorShape.of(array.shape).as_proto()
+    return TensorProto(dtype=as_dtype(array.dtype).as_datatype_enum, tensor_shape=shape)
+
+
+def _input_names(node: StageNode) -> list[str]:
+    data = [name if slot == 0 else f"{name}:{slot}" for name, slot in node.inputs]
+    return data + ["^" + name for name in node.control_inputs]
+
+
+class _Labels:
+    """Names of the stage's nodes by number, and TensorFlow's labels for them: "name = Op(inputs)"."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.names = stage.order
+        self._labels: dict[int, str] = {}
+
+    def __getitem__(self, number: int) -> str:
+        label = self._labels.get(number)
+        if label is None:
+            node = self._stage.nodes[self.names[number]]
+            label = f"{node.name} = {node.type}({', '.join(_input_names(node))})"
+            self._labels[number] = label
+        return label
+
+
+class _Outputs:
+    """The live outputs of executions, by their number within the step."""
+
+    def __init__(self, batches: Iterable[Health]) -> None:
+        self._found: dict[int, list[tuple[int, int, tuple[int, ...], int]]] = {}
+        for batch in batches:
+            columns = (batch.row.tolist(), batch.slot.tolist(), batch.dtype.tolist(), batch.nbytes.tolist())
+            for row, slot, dtype, nbytes, shape in zip(*columns, batch.shapes):
+                self._found.setdefault(row, []).append((slot, dtype, shape, nbytes))
+
+    def put(self, row: int, record: Any) -> None:
+        """Describe the outputs of execution `row` in `record`, a NodeExecStats."""
+        total = 0
+        for slot, dtype, shape, nbytes in self._found.get(row, ()):
+            description = record.output.add(slot=slot).tensor_description
+            description.dtype = dtype
+            description.shape.SetInParent()  # a scalar's shape is empty, and yet has to be there
+            for size in shape:
+                description.shape.dim.add(size=size)
+            description.allocation_description.requested_bytes = nbytes
+            description.allocation_description.allocator_name = "cpu"
+            total += nbytes
+        if total:
+            record.memory.add(allocator_name="cpu", total_bytes=total, peak_bytes=total)
+
+
+def _records(batch: Executions, labels: _Labels, outputs: _Outputs, to_unix: int) -> Iterable[Any]:
+    from tensorboard.compat.proto.step_stats_pb2 import NodeExecStats
+
+    start = batch.start_ns + to_unix
+    took = np.maximum(batch.end_ns - batch.start_ns, 0)
+    # A reader takes a record of zero microseconds for none at all.
+    micros = np.maximum((took + 999) // 1000, 1)
+    names = labels.names
+    live = np.flatnonzero(~batch.dead)
+    rows = (
+        live + batch.first,
+        batch.node[live],
+        start[live],
+        start[live] // 1000,
+        took[live],
+        micros[live],
+        batch.thread[live],
+    )
+    for row, node, nanos, start_micros, took_nanos, took_micros, thread in zip(*(column.tolist() for column in rows)):
+        record = NodeExecStats(
+            node_name=names[node],
+            timeline_label=labels[node],
+            thread_id=thread & 0xFFFFFFFF,
+            scheduled_micros=start_micros,
+            scheduled_nanos=nanos,
+            all_start_micros=start_micros,
+            all_start_nanos=nanos,
+            op_start_rel_micros=0,
+            op_start_rel_nanos=0,
+            op_end_rel_micros=took_micros,
+            op_end_rel_nanos=took_nanos,
+            all_end_rel_micros=took_micros,
+            all_end_rel_nanos=took_nanos,
+        )
+        outputs.put(row, record)
+        yield record

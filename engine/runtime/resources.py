@@ -1,0 +1,131 @@
+"""Resources: variables, random counters, queues, whatever outlives a step; and the one manager through which they change.
+
+A resource's whole state is one immutable value.  Every change goes through `ResourceManager.write`, which returns a record that
+says what changed and can take it back: rewinding undoes records, race detection and traces read them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.types import errors
+
+if TYPE_CHECKING:
+    from engine.passes.stage import StageNode
+    from engine.types.dtypes import DType
+    from engine.types.shape import TensorShape
+
+
+class Resource:
+    """A named thing with a state.
+
+    `value` is never changed in place; `version` counts the writes; hold `lock` around a read that a write depends on.
+    """
+
+    kind = "resource"
+
+    def __init__(self, container: str, name: str, value: Any = None) -> None:
+        self.container = container
+        self.name = name
+        self.value = value
+        self.version = 0
+        self.lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} '{self.name}' version {self.version}>"
+
+
+class Variable(Resource):
+    """A variable's buffer: an array, or None before it is initialized."""
+
+    kind = "variable"
+
+    def __init__(self, container: str, name: str, dtype: DType, shape: TensorShape) -> None:
+        super().__init__(container, name)
+        self.dtype = dtype
+        self.shape = shape
+
+    @property
+    def initialized(self) -> bool:
+        return self.value is not None
+
+    def read(self, reader: StageNode | None = None) -> Any:
+        """The array.  Raises FailedPreconditionError, naming the variable, if it has none yet."""
+        value = self.value
+        if value is None:
+            error = errors.FailedPreconditionError(None, None, f"Attempting to use uninitialized value {self.name}")
+            error.hint = (
+                "Run tf.global_variables_initializer() (or this variable's .initializer) in the same session before using it."
+            )
+            if reader is not None:
+                error.attach(reader)
+            raise error
+        return value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """One change of a resource; `old` and `old_version` are what it was before."""
+
+    resource: Resource
+    kind: str
+    old: Any
+    old_version: int
+    new: Any
+
+
+class ResourceManager:
+    """The resources of one session, by container and name."""
+
+    def __init__(self) -> None:
+        self._containers: dict[str, dict[str, Resource]] = {}
+        self._lock = threading.Lock()
+
+    def get_or_create(self, container: str, name: str, kind: type[Resource], make: Callable[[], Resource]) -> Any:
+        """The resource of that name, made by `make` if there is none.  Raises InvalidArgumentError if it is of another kind."""
+        with self._lock:
+            resources = self._containers.setdefault(container, {})
+            found = resources.get(name)
+            if found is None:
+                found = resources[name] = make()
+        if not isinstance(found, kind):
+            raise errors.InvalidArgumentError(
+                None, None, f"'{name}' is a {found.kind} in this session, and is used as a {kind.kind}"
+            )
+        return found
+
+    def variable(self, container: str, name: str, dtype: DType, shape: TensorShape) -> Variable:
+        """The variable of that name, uninitialized if it is new."""
+        found: Variable = self.get_or_create(container, name, Variable, lambda: Variable(container, name, dtype, shape))
+        return found
+
+    def write(self, resource: Resource, value: Any, kind: str = "write") -> Write:
+        """Give `resource` a new value; the record says what it was."""
+        with resource.lock:
+            record = Write(resource, kind, resource.value, resource.version, value)
+            resource.value = value
+            resource.version += 1
+        return record
+
+    def undo(self, record: Write) -> None:
+        """Take a write back; later writes of the same resource must have been taken back before."""
+        with record.resource.lock:
+            record.resource.value = record.old
+            record.resource.version = record.old_version
+
+    def lookup(self, name: str, container: str = "") -> Resource | None:
+        return self._containers.get(container, {}).get(name)
+
+    def __iter__(self) -> Iterator[Resource]:
+        with self._lock:
+            found = [each for resources in self._containers.values() for each in resources.values()]
+        return iter(found)
+
+    def clear(self, containers: tuple[str, ...] = ()) -> None:
+        """Forget all resources, or those of some containers."""
+        with self._lock:
+            for name in containers or tuple(self._containers):
+                self._containers.pop(name, None)

@@ -1,0 +1,364 @@
+"""Session: runs parts of a graph, under TensorFlow 1's interface."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from engine import observe
+from engine.graph.default import get_default_graph, pop_session, push_session
+from engine.graph.graph import Graph
+from engine.graph.operation import Operation
+from engine.graph.tensor import Tensor
+from engine.passes.build import Builder
+from engine.passes.prune import prune
+from engine.passes.stage import Stage
+from engine.runtime import driver as drivers
+from engine.runtime.collector import Collector
+from engine.runtime.config import ConfigProto, RunOptions, TraceLevel
+from engine.runtime.context import StepContext
+from engine.runtime.driver import Executable, StepRun
+from engine.runtime.fetches import Fetches, feed_array, flatten_feeds, result_of
+from engine.runtime.resources import ResourceManager
+from engine.types import errors, site
+
+_session_ids = itertools.count(1)
+_step_ids = itertools.count(1)
+_UNSET = object()
+
+
+class _Signature(NamedTuple):
+    """What a run's executable depends on."""
+
+    fetches: tuple[str, ...]
+    targets: tuple[str, ...]
+    feeds: tuple[str, ...]
+    edits: int
+
+
+class BaseSession:
+    """What `Session` and `InteractiveSession` share; see `Session`."""
+
+    def __init__(self, target: str = "", graph: Graph | None = None, config: ConfigProto | None = None) -> None:
+        if target:
+            raise errors.UnimplementedError(
+                None, None, f"There is no server to connect to at '{target}': sessions run in this process (target='')"
+            )
+        if graph is not None and not isinstance(graph, Graph):
+            raise TypeError(f"graph must be a Graph, not {type(graph).__name__}")
+        if config is not None and not isinstance(config, ConfigProto):
+            raise TypeError(f"config must be a ConfigProto, not {type(config).__name__}")
+        self._graph = graph if graph is not None else get_default_graph()
+        self._config = config or ConfigProto()
+        self._id = next(_session_ids)
+        self._closed = False
+        self._cancelled = threading.Event()
+        self._lock = threading.Lock()
+        self._steps = itertools.count(1)
+        self._builder = Builder(self._graph)
+        self._fetches: dict[Any, Fetches] = {}
+        self._executables: dict[_Signature, Executable] = {}
+        self._told: dict[int, set[int]] = {}
+        self.resources = ResourceManager()
+        threads = self._config.inter_op_parallelism_threads
+        self._driver: drivers.Driver = drivers.Threaded(threads) if threads > 1 else drivers.Sequential()
+
+    # What it is.
+
+    @property
+    def graph(self) -> Graph:
+        return self._graph
+
+    @property
+    def graph_def(self) -> Any:
+        """The graph as a GraphDef."""
+        return self._graph.as_graph_def()
+
+    @property
+    def sess_str(self) -> str:
+        return ""
+
+    def list_devices(self) -> list[str]:
+        """The devices that nodes can be placed on."""
+        return ["/job:localhost/replica:0/task:0/device:CPU:0"]
+
+    # Running.
+
+    def run(
+        self,
+        fetches: Any,
+        feed_dict: Mapping[Any, Any] | None = None,
+        options: RunOptions | None = None,
+        run_metadata: Any = None,
+    ) -> Any:
+        """Run what `fetches` needs and return their values in the same structure (None for an Operation).
+
+        fetches: a Tensor, Operation, variable, or name of one, or a list, tuple, named tuple or dict of fetches.
+        feed_dict: values that replace tensors in this run; keys are tensors or names.  Values are copied.
+        options: trace level and timeout.  run_metadata: a `RunMetadata`, filled in at FULL_TRACE.
+
+        Raises RuntimeError if the session is closed, TypeError and ValueError for what cannot be fetched or fed, and OpError
+        subclasses for what goes wrong while running.
+        """
+        self._check_open()
+        taken = self._take_apart(fetches)
+        feeds = flatten_feeds(self._graph, feed_dict)
+        arrays = [feed_array(self._graph, tensor, value) for tensor, value in feeds]
+        executable = self._executable(taken, [tensor for tensor, _ in feeds])
+        return taken.rebuild(self._run_step(executable, arrays, options, run_metadata))
+
+    def make_callable(
+        self, fetches: Any, feed_list: Sequence[Any] | None = None, accept_options: bool = False
+    ) -> Callable[..., Any]:
+        """A function that runs `fetches`, with a positional argument for each of `feed_list`.
+
+        With `accept_options` it takes `options` and `run_metadata` by keyword too.  Faster than `run`: names are resolved once.
+        """
+        self._check_open()
+        taken = Fetches(self._graph, fetches)
+        if feed_list is not None and not isinstance(feed_list, list | tuple):
+            raise TypeError("feed_list must be a list or tuple of tensors")
+        tensors = [self._feedable(each) for each in feed_list or ()]
+
+        def call(*args: Any, options: RunOptions | None = None, run_metadata: Any = None) -> Any:
+            self._check_open()
+            if len(args) != len(tensors):
+                raise TypeError(f"The callable takes {len(tensors)} feeds, {len(args)} were given")
+            if not accept_options and (options is not None or run_metadata is not None):
+                raise TypeError("Make the callable with accept_options=True to pass options or run_metadata")
+            arrays = [feed_array(self._graph, tensor, value) for tensor, value in zip(tensors, args, strict=True)]
+            executable = self._executable(taken, tensors)
+            return taken.rebuild(self._run_step(executable, arrays, options, run_metadata))
+
+        return call
+
+    def _feedable(self, key: Any) -> Tensor:
+        try:
+            element = self._graph.as_graph_element(key, allow_operation=False)
+        except (TypeError, ValueError, KeyError) as error:
+            raise TypeError(f"Cannot interpret {key!r} in feed_list as Tensor: {error.args[0]}") from None
+        assert isinstance(element, Tensor)
+        return element
+
+    def stage_for(self, fetches: Any, feeds: Sequence[Any] = ()) -> Stage:
+        """The last stage that running `fetches` with these tensors fed would go through; its `chain()` holds all."""
+        taken = Fetches(self._graph, fetches)
+        return self._executable(taken, [self._feedable(each) for each in feeds]).stage
+
+    def _take_apart(self, fetches: Any) -> Fetches:
+        """`Fetches`, remembered for structures that can be looked up."""
+        key: Any = fetches
+        if isinstance(fetches, list):
+            key = ("list", *fetches)
+        try:
+            found = self._fetches.get(key)
+        except TypeError:  # not hashable: nested lists, dicts
+            return Fetches(self._graph, fetches)
+        if found is None:
+            found = Fetches(self._graph, fetches)
+            if len(self._fetches) < 1000:
+                self._fetches[key] = found
+        return found
+
+    def _executable(self, taken: Fetches, feeds: Sequence[Tensor]) -> Executable:
+        """The program for these fetches and feeds, made once."""
+        signature = _Signature(
+            tuple(tensor.name for tensor in taken.tensors),
+            tuple(op.name for op in taken.targets),
+            tuple(tensor.name for tensor in feeds),
+            self._graph._edits,
+        )
+        executable = self._executables.get(signature)
+        if executable is None:
+            with self._lock:
+                executable = self._executables.get(signature)
+                if executable is None:
+                    try:
+                        stage = prune(self._builder.stage(), signature.feeds, signature.fetches, signature.targets)
+                        executable = Executable(stage)
+                    except errors.OpError as error:
+                        self._point_at_operation(error)
+                        raise
+                    self._executables[signature] = executable
+        return executable
+
+    def _run_step(
+        self, executable: Executable, feeds: list[Any], options: RunOptions | None, run_metadata: Any
+    ) -> list[Any]:
+        """One step: results for the executable's fetches, in order."""
+        observers = observe.installed()
+        metadata = None
+        if run_metadata is not None and options is not None and options.trace_level >= TraceLevel.FULL_TRACE:
+            from engine.runtime.metadata import MetadataObserver
+
+            metadata = MetadataObserver(run_metadata)
+            observers = (*observers, metadata)
+        driver = drivers.installed() or self._driver
+        observers = tuple(observer for observer in observers if observer.level > observe.TraceLevel.OFF)
+        context = StepContext(next(_step_ids), feeds, len(executable.stage.fetches))
+        info = None
+        collector = None
+        if observers or driver is not self._driver:
+            info = self._describe(executable.stage, context)
+        if observers and info is not None:
+            self._tell_stages(observers, executable.stage)
+            collector = Collector(observers, info, executable.device)
+            collector.begin()
+        timeout = (options.timeout_in_ms if options is not None else 0) or self._config.operation_timeout_in_ms
+        step = StepRun(
+            executable,
+            info,
+            context,
+            self.resources,
+            collector,
+            record=driver.record,
+            cancelled=self._cancelled,
+            deadline=time.monotonic() + timeout / 1000 if timeout else None,
+        )
+        failure: BaseException | None = None
+        try:
+            with np.errstate(all="ignore"):
+                driver.drive(step)
+            return [self._result(step, i) for i in range(len(context.results))]
+        except errors.OpError as error:
+            self._point_at_operation(error)
+            failure = error
+            raise
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            if collector is not None:
+                collector.end(time.perf_counter_ns(), failure)
+
+    def _result(self, step: StepRun, index: int) -> Any:
+        value = step.context.results[index]
+        if value is None:
+            name = step.stage.fetches[index]
+            error = errors.InvalidArgumentError(
+                None,
+                None,
+                f"Retval[{index}] does not have value: the fetched tensor '{name}' is dead, since it lies in a branch that was "
+                "not taken",
+            )
+            error.attach(step.stage.before.nodes[name.rpartition(":")[0]] if step.stage.before else None)
+            raise error
+        return result_of(value)
+
+    def _describe(self, stage: Stage, context: StepContext) -> observe.StepInfo:
+        return observe.StepInfo(
+            id=context.id,
+            session=self._id,
+            step=next(self._steps),
+            stage=stage,
+            fetches=stage.fetches,
+            feeds=stage.feeds,
+            targets=stage.targets,
+            site=site.capture().frames,
+            started_ns=time.perf_counter_ns(),
+            started_unix_ns=time.time_ns(),
+            thread=threading.get_ident(),
+        )
+
+    def _tell_stages(self, observers: Sequence[observe.Observer], stage: Stage) -> None:
+        """Give each observer the stages of the chain that it has not seen."""
+        with self._lock:
+            for observer in observers:
+                told = self._told.setdefault(id(observer), set())
+                for each in stage.chain():
+                    if each.id not in told:
+                        told.add(each.id)
+                        observer.stage(each)
+
+    def _point_at_operation(self, error: errors.OpError) -> None:
+        """Make `error.op` the graph's Operation, which is what the caller knows, rather than a stage's node."""
+        name = getattr(error.op, "name", None)
+        if name is not None and not isinstance(error.op, Operation):
+            origin = name
+            with contextlib.suppress(KeyError):
+                error.op = self._graph._nodes[origin]
+
+    # Closing.
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("Attempted to use a closed Session.")
+
+    def close(self) -> None:
+        """Release the session's resources; running steps are cancelled.  Closing twice does nothing."""
+        self._closed = True
+        self._cancelled.set()
+        self._executables.clear()
+        self._fetches.clear()
+
+    def as_default(self) -> contextlib.AbstractContextManager[Any]:
+        """Make this the default session (and not its graph the default graph) inside a `with` block."""
+        return _as_default(self)
+
+    def __del__(self) -> None:
+        if sys is not None and not sys.is_finalizing() and hasattr(self, "_cancelled"):
+            self.close()
+
+
+@contextlib.contextmanager
+def _as_default(session: BaseSession) -> Iterator[BaseSession]:
+    push_session(session)
+    try:
+        yield session
+    finally:
+        pop_session(session)
+
+
+class Session(BaseSession):
+    """Runs operations of one graph, keeping variables between runs.
+
+    As TensorFlow 1's `tf.Session`: `with tf.Session() as sess:` makes it and its graph the defaults and closes it at the end.
+    Several threads may call `run` at once.  Operations added to the graph later can be run like any other.
+    """
+
+    def __init__(self, target: str = "", graph: Graph | None = None, config: ConfigProto | None = None) -> None:
+        super().__init__(target, graph, config)
+        self._blocks: list[contextlib.ExitStack] = []
+
+    def __enter__(self) -> Session:
+        block = contextlib.ExitStack()
+        block.enter_context(self._graph.as_default())
+        block.enter_context(self.as_default())
+        self._blocks.append(block)
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._blocks.pop().__exit__(*exc_info)
+        self.close()
+
+    @staticmethod
+    def reset(target: str, containers: Sequence[str] | None = None, config: ConfigProto | None = None) -> None:
+        """TensorFlow 1 resets a server's containers with this; sessions here keep their own, so there is nothing to reset."""
+        del target, containers, config
+
+
+class InteractiveSession(BaseSession):
+    """A session that is the default from the start, for shells and notebooks; `close` ends that."""
+
+    def __init__(self, target: str = "", graph: Graph | None = None, config: ConfigProto | None = None) -> None:
+        super().__init__(target, graph, config)
+        self._default_graph = self._graph.as_default() if graph is not None else None
+        if self._default_graph is not None:
+            self._default_graph.__enter__()
+        push_session(self)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        super().close()
+        pop_session(self)
+        if getattr(self, "_default_graph", None) is not None:
+            self._default_graph.__exit__(None, None, None)  # type: ignore[union-attr]  # just asked
+            self._default_graph = None
