@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from engine.autodiff.loops import LoopGradients, is_loop_switch
+from engine.control.context import is_loop_exit
 from engine.control.group import tuple as gated_tuple
 from engine.graph.convert import convert_to_tensor, internal_convert_to_tensor_or_indexed_slices
 from engine.graph.default import get_default_graph, name_scope
@@ -165,6 +167,7 @@ class _Walk:
         self._gate = gate
         self._arrived: dict[Tensor, list[Gradient]] = {}
         self._pending: dict[Operation, int] = {}
+        self._loops = LoopGradients()
 
     def start(self, y: Any, grad_y: Any, index: int) -> Gradient:
         """The gradient to begin with at `y`.  Raises TypeError or ValueError if it does not fit."""
@@ -188,33 +191,56 @@ class _Walk:
 
     def run(self, ys: Sequence[Any], y_grads: Sequence[Gradient], xs: Sequence[Any], stop_ops: Sequence[Operation]) -> None:
         """Carry the gradients back to `xs`."""
+        to_ops = {_dense(y).op for y in ys}
         between = self._between([_dense(y).op for y in ys], [_dense(x).op for x in xs])
+        for op in list(between):
+            if is_loop_exit(op):
+                self._loops.include(op, between)
+        pending = self._pending
         for op in between:
             for tensor in op._inputs:
                 if tensor.op in between:
-                    self._pending[tensor.op] = self._pending.get(tensor.op, 0) + 1
+                    pending[tensor.op] = pending.get(tensor.op, 0) + 1
         queue: deque[Operation] = deque()
-        queued: set[Operation] = set()
         for y, grad in zip(ys, y_grads, strict=True):
             tensor = _dense(y)
             self._arrived.setdefault(tensor, []).append(grad)
-            if tensor.op in between and self._pending.get(tensor.op, 0) == 0 and tensor.op not in queued:
-                queued.add(tensor.op)
+            if tensor.op in between and pending.get(tensor.op, 0) == 0 and tensor.op not in queue:
                 queue.append(tensor.op)
+        for unused in self._loops.unused_exits(pending, to_ops):
+            if _is_differentiable(unused):
+                self._send(unused, self._loops.zeros_for_exit(unused))
+                queue.append(unused.op)
         ends = {
             _dense(x).op for x in xs if all(tensor.op not in between for tensor in _dense(x).op._inputs)
         } | set(stop_ops)
         while queue:
             op = queue.popleft()
-            in_grads = [None] * len(op._inputs) if op in ends else self._through(op)
+            in_grads = self._through(op, stop=op in ends)
             for tensor, grad in zip(op._inputs, in_grads, strict=True):
                 if grad is not None:
-                    self._arrived.setdefault(tensor, []).append(grad)
+                    self._send(tensor, grad)
                 if tensor.op in between:
-                    self._pending[tensor.op] -= 1
-                    if self._pending[tensor.op] == 0 and tensor.op not in queued:
-                        queued.add(tensor.op)
-                        queue.append(tensor.op)
+                    queue.extend(self._one_less(tensor))
+        self._loops.finish()
+
+    def _send(self, tensor: Tensor, grad: Gradient) -> None:
+        self._arrived.setdefault(tensor, []).append(grad)
+
+    def _one_less(self, tensor: Tensor) -> Sequence[Operation]:
+        """One of the operations that read outputs of `tensor.op` is done; what can be gone through because of it."""
+        op = tensor.op
+        self._pending[op] -= 1
+        left = self._pending[op]
+        # A loop's Switch is gone through twice: when the gradient of the Exit is there, and when that from inside the loop is.
+        if left != 0 and not (left > 0 and is_loop_switch(op)):
+            return ()
+        if not is_loop_exit(op):
+            return (op,)
+        return self._loops.ready_exit(tensor, self._has_gradient, self._send)
+
+    def _has_gradient(self, op: Operation) -> bool:
+        return any(self._arrived.get(tensor) for tensor in op.outputs)
 
     @staticmethod
     def _between(to_ops: Sequence[Operation], from_ops: Sequence[Operation]) -> dict[Operation, None]:
@@ -237,18 +263,19 @@ class _Walk:
                 queue.extend(tensor.op for tensor in op._inputs)
         return found
 
-    def _through(self, op: Operation) -> list[Gradient]:
-        """The gradients at the inputs of `op`, from those that arrived at its outputs."""
-        out_grads = [self._sum(tensor) for tensor in op.outputs]
-        if all(grad is None for grad in out_grads):
+    def _through(self, op: Operation, stop: bool) -> list[Gradient]:
+        """The gradients at the inputs of `op`, from those that arrived at its outputs; none where the walk is to stop."""
+        with self._loops.entered(op, before=True):
+            out_grads = [self._sum(tensor) for tensor in op.outputs]
+        if stop or all(grad is None for grad in out_grads):
             return [None] * len(op._inputs)
         function = get_gradient_function(op)
         if function is NotDifferentiable:
             return [None] * len(op._inputs)
-        with self._colocated(op):
+        with self._colocated(op), self._loops.entered(op, before=False):
             for i, (tensor, grad) in enumerate(zip(op.outputs, out_grads, strict=True)):
                 if grad is None and _is_differentiable(tensor):
-                    out_grads[i] = self._zeros_like(tensor)
+                    out_grads[i] = self._loops.zeros_for(op, i)
             with self._graph.name_scope(f"{op.name}_grad"):
                 result = function(op, *out_grads)
                 in_grads = list(result) if isinstance(result, list | tuple) else [result]
@@ -267,11 +294,6 @@ class _Walk:
                         "The gradient function of this op is wrong."
                     ) from None
         return in_grads
-
-    @staticmethod
-    def _zeros_like(tensor: Tensor) -> Tensor:
-        zeros: Tensor = raw.ZerosLike(tensor, name="zeros_like")
-        return zeros
 
     @staticmethod
     def _check(op: Operation, in_grads: Sequence[Gradient]) -> None:

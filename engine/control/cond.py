@@ -37,7 +37,8 @@ def cond(
     Raises TypeError for a Python bool or functions that are none, ValueError for branches that do not match or a predicate that
     is no scalar.
     """
-    true_fn, false_fn = true_fn or fn1, false_fn or fn2
+    true_fn = fn1 if true_fn is None else true_fn
+    false_fn = fn2 if false_fn is None else false_fn
     for argument, function in (("true_fn", true_fn), ("false_fn", false_fn)):
         if not callable(function):
             raise TypeError(f"{argument} must be callable, not {function!r}")

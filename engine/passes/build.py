@@ -10,6 +10,7 @@ from typing import Any
 from engine.graph.graph import Graph
 from engine.graph.operation import Operation
 from engine.passes.stage import Lineage, Stage, StageNode
+from engine.types.dtypes import DType
 
 _USER = Lineage((), "built")
 stage_ids = itertools.count(1)
@@ -24,12 +25,26 @@ def freeze(op: Operation) -> StageNode:
         control_inputs=tuple(source.name for source in op._control_inputs),
         attrs=op.attrs,
         device=op._device,
-        input_dtypes=tuple(tensor.dtype for tensor in op._inputs),
+        input_dtypes=_input_dtypes(op),
         output_dtypes=tuple(tensor.dtype for tensor in op.outputs),
         output_shapes=tuple(tensor._shape for tensor in op.outputs),
         site=op.site,
         lineage=_USER,
     )
+
+
+def _input_dtypes(op: Operation) -> tuple[DType, ...]:
+    """The dtypes in which `op` takes its inputs: a reference only where its signature says so, a value elsewhere."""
+    found = tuple(tensor.dtype for tensor in op._inputs)
+    if not any(dtype._is_ref_dtype for dtype in found):
+        return found
+    takes_ref: list[bool] = []
+    for spec in op.opdef.signature.inputs:
+        if spec.type_list_attr is not None:
+            takes_ref += [spec.is_ref] * len(op.attrs[spec.type_list_attr])
+        else:
+            takes_ref += [spec.is_ref] * (1 if spec.number_attr is None else op.attrs[spec.number_attr])
+    return tuple(dtype if ref else dtype.base_dtype for dtype, ref in zip(found, takes_ref, strict=True))
 
 
 class Builder:

@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 
 
 class StepContext:
-    """What belongs to one step: fed values by `_Arg` index, fetched values by `_Retval` index."""
+    """What belongs to one step: fed values by `_Arg` index, fetched values by `_Retval` index.
 
-    __slots__ = ("feeds", "id", "results")
+    `container` names the resource container of what lives no longer than the step (stacks).
+    """
+
+    __slots__ = ("container", "feeds", "id", "results")
 
     def __init__(self, id: int, feeds: list[Any], n_results: int) -> None:
         self.id = id
+        self.container = f"_step_{id}"
         self.feeds = feeds
         self.results: list[Any] = [None] * n_results
 

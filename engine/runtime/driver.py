@@ -6,6 +6,7 @@ threads do.  A debugger installs its own (`install`) and then every `Session.run
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -115,14 +116,16 @@ class StepRun:
         if item.flow == MERGE:
             inputs = [None if token is DEAD or token is ABSENT else token for token in inputs]
         for slot in item.derefs:
-            inputs[slot] = inputs[slot].read(item.node)
+            if inputs[slot] is not None:  # a Merge's inputs that are not alive
+                inputs[slot] = inputs[slot].read(item.node)
         k = bound.context
         if bound.stateful:
             k = k.at(self.resources, self.context, frame.id, number)
         try:
             result = bound.kernel(k, *inputs)
         except Exception as error:
-            raise explain(error, item.node) from (None if isinstance(error, errors.OpError) else error)
+            told = error if bound.stateful else _about_shapes(error)
+            raise explain(told, item.node) from (None if isinstance(told, errors.OpError) else error)
         if bound.n_outputs == 1:
             outputs: Sequence[Any] = result if type(result) is tuple else (result,)
         elif bound.n_outputs == 0:
@@ -282,6 +285,15 @@ _CODES: tuple[tuple[type[BaseException], type[errors.OpError]], ...] = (
     (IndexError, errors.InvalidArgumentError),
     (StopIteration, errors.OutOfRangeError),
 )
+
+
+def _about_shapes(error: Exception) -> Exception:
+    """What NumPy says of operands that do not fit, in TensorFlow's words; other errors as they are."""
+    text = str(error)
+    if not isinstance(error, ValueError) or "could not be broadcast together" not in text:
+        return error
+    shapes = [f"[{shape.rstrip(',')}]" for shape in re.findall(r"\(([\d,]*)\)", text)]
+    return errors.InvalidArgumentError(None, None, f"Incompatible shapes: {' vs. '.join(shapes)}")
 
 
 def explain(error: Exception, node: StageNode) -> errors.OpError:

@@ -76,7 +76,10 @@ class Fetches:
             reason = error.args[0]
             raise ValueError(f"Fetch argument {fetch!r} cannot be interpreted as a Tensor. ({reason})") from None
         if not self._graph.is_fetchable(element):
-            raise ValueError(f"Operation '{element.name}' has been marked as not fetchable.")
+            op = element if isinstance(element, Operation) else element.op
+            inside = op._get_control_flow_context() is not None
+            why = " It lies inside a tf.cond or tf.while_loop: return it from there and fetch what that gives." if inside else ""
+            raise ValueError(f"Operation '{element.name}' has been marked as not fetchable.{why}")
         if isinstance(element, Operation):
             if element not in self.targets:
                 self.targets.append(element)
@@ -156,20 +159,36 @@ def _as_array(tensor: Tensor, value: Any, dtype: dtypes.DType) -> Any:
             return to_array(value if isinstance(value, np.ndarray) else _nested(value), dtype)
         except (TypeError, ValueError) as error:
             raise TypeError(f"Cannot feed '{tensor.name}': {error}{_made_at(tensor)}") from None
-    if isinstance(value, int) and not isinstance(value, bool) and dtype.is_integer:
-        low, high = dtype.min, dtype.max
-        if not low <= value <= high:
-            raise TypeError(
-                f"Type of feed value {value} is not compatible with Tensor type {dtype.name}: it would not be {value} any more"
-                f"{_made_at(tensor)}"
-            )
+    if value is None:
+        raise TypeError(f"Cannot feed None for Tensor '{tensor.name}' of dtype {dtype.name}{_made_at(tensor)}")
+    if not dtype.is_complex and getattr(getattr(value, "dtype", None), "kind", "") == "c":
+        raise TypeError(f"Cannot feed complex numbers for Tensor '{tensor.name}' of dtype {dtype.name}{_made_at(tensor)}")
     try:
-        array = np.array(value, dtype=dtype.np_dtype, order="C")
-    except (TypeError, ValueError, OverflowError) as error:
+        with np.errstate(invalid="ignore", over="ignore"):
+            array = np.array(value, dtype=dtype.np_dtype, order="C")
+    except OverflowError as error:
+        raise TypeError(
+            f"Feed value {value!r} is not compatible with Tensor type {dtype.name} of '{tensor.name}': {error}{_made_at(tensor)}"
+        ) from None
+    except (TypeError, ValueError) as error:
         raise ValueError(
             f"Cannot feed a {type(value).__name__} for Tensor '{tensor.name}' of dtype {dtype.name}: {error}{_made_at(tensor)}"
         ) from None
+    if dtype.is_integer and getattr(value, "dtype", None) != array.dtype:
+        _check_kept(tensor, value, array)
     return array
+
+
+def _check_kept(tensor: Tensor, value: Any, array: Any) -> None:
+    """Raise TypeError if numbers changed when they became integers: a fraction was cut off, or a number did not fit."""
+    given = np.asarray(value)
+    changed = np.flatnonzero(given != array) if given.dtype.kind in "fiu" else ()
+    if len(changed):
+        was, now = given.flat[changed[0]], array.flat[changed[0]]
+        raise TypeError(
+            f"Feed value {was} is not compatible with Tensor type {tensor.dtype.name} of '{tensor.name}': it would become {now}"
+            f"{_made_at(tensor)}"
+        )
 
 
 def _nested(value: Any) -> Any:

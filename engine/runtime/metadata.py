@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.observe import Executions, Health, Observer, StepInfo, TraceLevel
+
 if TYPE_CHECKING:
-    from engine.observe import Executions, Health
     from engine.passes.stage import Stage, StageNode
 
 DEFAULT_DEVICE = "/job:localhost/replica:0/task:0/device:CPU:0"
@@ -54,6 +55,33 @@ def run_metadata(
 def fill(message: Any, filled: Any) -> None:
     """Make `message`, the RunMetadata that a caller handed in (TensorFlow's own class too), say what `filled` says."""
     message.ParseFromString(filled.SerializeToString())
+
+
+class MetadataObserver(Observer):
+    """Watches one step and fills `message`, the caller's RunMetadata, when it ends."""
+
+    level = TraceLevel.VALUES
+
+    def __init__(self, message: Any) -> None:
+        self._message = message
+        self._executions: list[Executions] = []
+        self._health: list[Health] = []
+
+    def executions(self, step: StepInfo, batch: Executions) -> None:
+        self._executions.append(batch)
+
+    def health(self, step: StepInfo, batch: Health) -> None:
+        self._health.append(batch)
+
+    def step_end(self, step: StepInfo, ended_ns: int, error: BaseException | None) -> None:
+        filled = run_metadata(
+            step.stage,
+            self._executions,
+            self._health,
+            started_ns=step.started_ns,
+            started_unix_ns=step.started_unix_ns,
+        )
+        fill(self._message, filled)
 
 
 def stage_graph_def(stage: Stage, *, add_shapes: bool = False, max_tensor_bytes: int | None = None) -> Any:
@@ -165,7 +193,9 @@ def _records(batch: Executions, labels: _Labels, outputs: _Outputs, to_unix: int
         micros[live],
         batch.thread[live],
     )
-    for row, node, nanos, start_micros, took_nanos, took_micros, thread in zip(*(column.tolist() for column in rows)):
+    for row, node, nanos, start_micros, took_nanos, took_micros, thread in zip(
+        *(column.tolist() for column in rows)
+    ):
         record = NodeExecStats(
             node_name=names[node],
             timeline_label=labels[node],

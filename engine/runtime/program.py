@@ -46,8 +46,13 @@ class FrameSpec:
         self.slots = 0
         self.enters = 0
 
+    @property
+    def path(self) -> str:
+        """The names of the frames from the root to this one."""
+        return "root" if self.parent is None else f"{self.parent.path} > {self.name}"
+
     def __repr__(self) -> str:
-        return f"<FrameSpec {self.name or 'root'}>"
+        return f"<FrameSpec {self.path}>"
 
 
 class Item:
@@ -195,8 +200,8 @@ class Program:
                 error = errors.InvalidArgumentError(
                     None,
                     None,
-                    f"Node '{node.name}' has inputs from different frames: '{deciding}' is in frame '{found.name or 'root'}', "
-                    f"'{source}' in frame '{frame.name or 'root'}'. A tensor of one loop cannot be used outside of it; use what "
+                    f"Node '{node.name}' has inputs from different frames: '{deciding}' is in frame '{found.path}', "
+                    f"'{source}' in frame '{frame.path}'. A tensor of one loop cannot be used outside of it; use what "
                     "tf.while_loop returns.",
                 )
                 error.attach(node)

@@ -66,6 +66,27 @@ class Variable(Resource):
         return value
 
 
+class Stack(Resource):
+    """Last in, first out.  The value is None when empty, or a cell (what is below, element, size); `limit` < 0 is no limit."""
+
+    kind = "stack"
+
+    def __init__(self, container: str, name: str, limit: int) -> None:
+        super().__init__(container, name)
+        self.limit = limit
+
+    @property
+    def size(self) -> int:
+        return 0 if self.value is None else int(self.value[2])
+
+    def elements(self) -> Iterator[Any]:
+        """The elements, the last pushed first."""
+        cell = self.value
+        while cell is not None:
+            cell, element, _ = cell
+            yield element
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Write:
     """One change of a resource; `old` and `old_version` are what it was before."""
@@ -100,6 +121,11 @@ class ResourceManager:
     def variable(self, container: str, name: str, dtype: DType, shape: TensorShape) -> Variable:
         """The variable of that name, uninitialized if it is new."""
         found: Variable = self.get_or_create(container, name, Variable, lambda: Variable(container, name, dtype, shape))
+        return found
+
+    def stack(self, container: str, name: str, limit: int) -> Stack:
+        """The stack of that name, empty if it is new."""
+        found: Stack = self.get_or_create(container, name, Stack, lambda: Stack(container, name, limit))
         return found
 
     def write(self, resource: Resource, value: Any, kind: str = "write") -> Write:

@@ -7,6 +7,7 @@ import itertools
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,7 +66,7 @@ class BaseSession:
         self._builder = Builder(self._graph)
         self._fetches: dict[Any, Fetches] = {}
         self._executables: dict[_Signature, Executable] = {}
-        self._told: dict[int, set[int]] = {}
+        self._told: weakref.WeakKeyDictionary[observe.Observer, set[int]] = weakref.WeakKeyDictionary()
         self.resources = ResourceManager()
         threads = self._config.inter_op_parallelism_threads
         self._driver: drivers.Driver = drivers.Threaded(threads) if threads > 1 else drivers.Sequential()
@@ -194,12 +195,10 @@ class BaseSession:
     ) -> list[Any]:
         """One step: results for the executable's fetches, in order."""
         observers = observe.installed()
-        metadata = None
         if run_metadata is not None and options is not None and options.trace_level >= TraceLevel.FULL_TRACE:
             from engine.runtime.metadata import MetadataObserver
 
-            metadata = MetadataObserver(run_metadata)
-            observers = (*observers, metadata)
+            observers = (*observers, MetadataObserver(run_metadata))
         driver = drivers.installed() or self._driver
         observers = tuple(observer for observer in observers if observer.level > observe.TraceLevel.OFF)
         context = StepContext(next(_step_ids), feeds, len(executable.stage.fetches))
@@ -235,6 +234,7 @@ class BaseSession:
             failure = error
             raise
         finally:
+            self.resources.clear((context.container,))
             if collector is not None:
                 collector.end(time.perf_counter_ns(), failure)
 
@@ -271,7 +271,7 @@ class BaseSession:
         """Give each observer the stages of the chain that it has not seen."""
         with self._lock:
             for observer in observers:
-                told = self._told.setdefault(id(observer), set())
+                told = self._told.setdefault(observer, set())
                 for each in stage.chain():
                     if each.id not in told:
                         told.add(each.id)

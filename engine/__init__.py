@@ -1,0 +1,142 @@
+"""A dataflow engine in the manner of TensorFlow 1: ``import engine as tf``.
+
+Graphs of operations and tensors, sessions with feeds and fetches, variables, gradients by graph extension, control flow on
+Switch, Merge, Enter, Exit and NextIteration; every stage and every token can be observed (`engine.observe`).
+"""
+
+from __future__ import annotations
+
+from engine.types import errors
+from engine.types.device import DeviceSpec
+from engine.types.dtypes import (
+    DType,
+    as_dtype,
+    bfloat16,
+    bool_,
+    complex64,
+    complex128,
+    double,
+    float16,
+    float32,
+    float64,
+    half,
+    int8,
+    int16,
+    int32,
+    int64,
+    resource,
+    string,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    variant,
+)
+from engine.types.shape import Dimension, TensorShape, broadcast_static_shape
+from engine.graph.convert import (
+    convert_to_tensor,
+    convert_to_tensor_or_indexed_slices,
+    register_tensor_conversion_function,
+)
+from engine.graph.default import (
+    add_to_collection,
+    add_to_collections,
+    colocate_with,
+    container,
+    control_dependencies,
+    device,
+    get_collection,
+    get_collection_ref,
+    get_default_graph,
+    get_default_session,
+    name_scope,
+    reset_default_graph,
+    set_random_seed,
+)
+from engine.graph.graph import Graph
+from engine.graph.graphdef import import_graph_def
+from engine.graph.indexed_slices import IndexedSlices
+from engine.graph.keys import GraphKeys
+from engine.graph.operation import Operation
+from engine.graph.tensor import Tensor
+from engine.op import build as _build
+from engine.op.array import *
+from engine.op.binary import *
+from engine.op.bitwise import *
+from engine.op.cast import *
+from engine.op.compare import *
+from engine.op.complex_numbers import *
+from engine.op.const import *
+from engine.op.cumulative import *
+from engine.op.diagonal import *
+from engine.op.division import *
+from engine.op.elementwise import *
+from engine.op.extremes import *
+from engine.op.fills import *
+from engine.op.flow import *
+from engine.op.gather import *
+from engine.op.gather_nd import *
+from engine.op.indexing import *
+from engine.op.joining import *
+from engine.op.masking import *
+from engine.op.matmul import *
+from engine.op.mirror_pad import *
+from engine.op.padding import *
+from engine.op.partition import *
+from engine.op.passing import *
+from engine.op.permute import *
+from engine.op.placeholder import *
+from engine.op.random import *
+from engine.op.ranges import *
+from engine.op.reduce import *
+from engine.op.reversing import *
+from engine.op.scatter import *
+from engine.op.script import *
+from engine.op.segment import *
+from engine.op.select import *
+from engine.op.slicing import *
+from engine.op.sorting import *
+from engine.op.special import *
+from engine.op.splitting import *
+from engine.op.stacking import *
+from engine.op.statistics import *
+from engine.op.strings import *
+from engine.op.tensordot import *
+from engine.op.trigonometric import *
+from engine.op.unique import *
+from engine.op.unsorted_segment import *
+from engine.op.registry import raw as raw_ops
+from engine.op import operators as _operators
+from engine.op import stacks as _stacks
+from engine.op import training_ops as _training_ops
+from engine.control.cond import *
+from engine.control.group import *
+from engine.control.while_loop import *
+from engine.autodiff import flow as _flow
+from engine.autodiff.gradients import (
+    AggregationMethod,
+    RegisterGradient,
+    UnconnectedGradients,
+    gradients,
+)
+from engine.autodiff.gradients import no_gradient as NoGradient
+from engine.autodiff.gradients import no_gradient as NotDifferentiable
+from engine.variables import *
+from engine.runtime.config import ConfigProto, GPUOptions, GraphOptions, RunOptions
+from engine.runtime.session import InteractiveSession, Session
+from engine import nn
+
+bool = bool_
+
+
+def __getattr__(name: str) -> object:
+    """Protocol buffer classes under TensorFlow 1's names, imported when they are first asked for."""
+    if name == "RunMetadata":
+        from tensorboard.compat.proto.config_pb2 import RunMetadata
+
+        return RunMetadata
+    if name in ("GraphDef", "NodeDef"):
+        from tensorboard.compat.proto import graph_pb2, node_def_pb2
+
+        return graph_pb2.GraphDef if name == "GraphDef" else node_def_pb2.NodeDef
+    raise AttributeError(f"module 'engine' has no attribute '{name}'")

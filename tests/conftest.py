@@ -1,0 +1,32 @@
+"""What every test gets: settings for hypothesis that do not depend on the machine's speed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Two busy cores: how long one example takes says nothing.  In CI the examples are the same in every run, so that a red run
+# is about the change; elsewhere they differ, so that new ones are found.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(autouse=True)
+def _kernels_keep_their_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kernel that any test runs must give the dtypes and shapes that its op declares."""
+    from engine.runtime import driver
+
+    monkeypatch.setattr(driver, "checker", driver.check_outputs)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_default_graph() -> Iterator[None]:
+    """No test sees another's nodes."""
+    from engine.graph.graph import Graph
+
+    with Graph().as_default():
+        yield
