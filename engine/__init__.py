@@ -108,9 +108,13 @@ from engine.op.unsorted_segment import *
 from engine.op.registry import raw as raw_ops
 from engine.op import operators as _operators
 from engine.op import stacks as _stacks
+from engine.op import tensor_arrays as _tensor_arrays
 from engine.op import training_ops as _training_ops
+from engine.control.check import *
 from engine.control.cond import *
+from engine.control.functional import *
 from engine.control.group import *
+from engine.control.tensor_array import *
 from engine.control.while_loop import *
 from engine.autodiff import flow as _flow
 from engine.autodiff.gradients import (
@@ -122,9 +126,11 @@ from engine.autodiff.gradients import (
 from engine.autodiff.gradients import no_gradient as NoGradient
 from engine.autodiff.gradients import no_gradient as NotDifferentiable
 from engine.variables import *
+from engine.initializers import *
+from engine.variable_scope import *
 from engine.runtime.config import ConfigProto, GPUOptions, GraphOptions, RunOptions
 from engine.runtime.session import InteractiveSession, Session
-from engine import nn
+from engine import initializers, nn, random, train
 
 bool = bool_
 

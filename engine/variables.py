@@ -12,7 +12,7 @@ from engine.graph.default import get_collection, get_default_graph, name_scope
 from engine.graph.keys import GraphKeys
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
-from engine.op import scatter as _scatter_ops
+from engine.op import row_updates as _row_ops
 from engine.op import state as _state_ops
 from engine.op.masking import boolean_mask
 from engine.op.indexing import getitem
@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 
-_REGISTERED = (_scatter_ops, _state_ops)  # the ops that this module's functions build
+_REGISTERED = (_row_ops, _state_ops)  # the ops that this module's functions build
 
 
 class Variable:
@@ -128,8 +128,10 @@ class Variable:
         self, graph: Graph, scope: str, given: Any, dtype: DType | None, validate: bool, static: Any, caching_device: Any
     ) -> None:
         if callable(given):
-            # The variable that these nodes belong with is not there yet; its name is known.
-            with graph._attr_scope({"_class": (f"loc:@{scope[:-1]}",)}):
+            # The variable that these nodes belong with is not there yet; its name is known.  (Where the variable itself
+            # belongs with something else, so do they.)
+            beside = {} if graph._scopes.colocation else {"_class": (f"loc:@{scope[:-1]}",)}
+            with graph._attr_scope(beside):
                 with name_scope("Initializer"), graph.device(None):
                     self._initial_value = convert_to_tensor(given(), dtype=dtype, name="initial_value")
                 self._variable = self._variable_node(scope, validate, static)
@@ -195,7 +197,8 @@ class Variable:
             return op
         kind = "Switch" if op.type == "RefSwitch" else op.type
         name = f"{op.name}_{self.op.name}".replace(":", "_")
-        return op.graph.create_op(kind, inputs, name=name, attrs=op.attrs)
+        with op.graph.name_scope(None):
+            return op.graph.create_op(kind, inputs, name=name, attrs=op.attrs)
 
     def initialized_value(self) -> Tensor:
         """The variable's value if it has one when this runs, else its initial value."""

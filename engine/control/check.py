@@ -17,7 +17,7 @@ from engine.graph.default import control_dependencies, name_scope
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
 from engine.op.array import rank as rank_of
-from engine.op.reduce import reduce_all
+from engine.op.extremes import reduce_all
 from engine.op.registry import raw
 from engine.op.shapes import constant_value
 from engine.op.summarize import summarize as summarized

@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.control.context import CondContext
 from engine.control.group import with_dependencies
+from engine.control.tensor_array import flow_of, with_flow
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import get_default_graph, name_scope
 from engine.graph.indexed_slices import IndexedSlices
@@ -95,7 +96,7 @@ def _branch(context: CondContext, function: Callable[[], Any], argument: str, st
             elif isinstance(item, Operation):
                 flat.append(with_dependencies([item], context.pivot))
             else:
-                flat.append(context.output(convert_to_tensor(item, as_ref=True)))
+                flat.append(context.output(convert_to_tensor(flow_of(item), as_ref=True)))
         context.leave(flat)
     return structure, flat
 
@@ -123,7 +124,7 @@ def _pack(structure: Any, merged: list[Tensor]) -> Any:
             values, indices = next(supply), next(supply)
             packed.append(IndexedSlices(values, indices, next(supply) if item.dense_shape is not None else None))
         else:
-            packed.append(next(supply))
+            packed.append(with_flow(item, next(supply)))
     return nest.pack_sequence_as(structure, packed)
 
 

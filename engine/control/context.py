@@ -36,7 +36,7 @@ def output_context(op: Operation) -> Any:
 def switch_ref_or_tensor(data: Tensor, pred: Tensor) -> tuple[Tensor, Tensor]:
     """(false output, true output) of a Switch beside `data`; a reference stays one."""
     with get_default_graph().colocate_with(data, ignore_existing=True):
-        made = raw.RefSwitch(data, pred) if data.dtype._is_ref_dtype else raw.Switch(data, pred, name="Switch")
+        made = raw.RefSwitch(data, pred, name="Switch") if data.dtype._is_ref_dtype else raw.Switch(data, pred, name="Switch")
     return made[0], made[1]
 
 

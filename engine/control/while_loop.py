@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.control.context import WhileContext, check_invariant, switch_ref_or_tensor
+from engine.control.tensor_array import flow_of, with_flow
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import get_default_graph, name_scope
 from engine.graph.keys import GraphKeys
@@ -118,8 +119,7 @@ def _build(
     invariants: list[TensorShape] | None,
 ) -> Any:
     structure = loop_vars
-    with context.graph.control_dependencies(()):  # keeps the blocks around; the variables are built outside the loop
-        flat = [convert_to_tensor(each) for each in nest.flatten(structure)]
+    flat = [convert_to_tensor(flow_of(each)) for each in nest.flatten(structure)]
     with context.entered():
         enters = context.enter_loop_vars(flat, invariants)
         merges = [_merge(enter) for enter in enters]
@@ -162,7 +162,8 @@ def _check_predicate(predicate: Tensor) -> None:
 
 
 def _pack(structure: Any, flat: Sequence[Tensor]) -> Any:
-    return nest.pack_sequence_as(structure, list(flat))
+    packed = [with_flow(original, tensor) for original, tensor in zip(nest.flatten(structure), flat, strict=True)]
+    return nest.pack_sequence_as(structure, packed)
 
 
 def _flat_result(structure: Any, result: Any, merges: Sequence[Tensor]) -> list[Tensor]:
@@ -174,7 +175,7 @@ def _flat_result(structure: Any, result: Any, merges: Sequence[Tensor]) -> list[
     except (ValueError, TypeError) as error:
         raise ValueError(f"The body of a while_loop must return the structure of loop_vars: {error}") from None
     found = []
-    for i, (value, merge) in enumerate(zip(nest.flatten(list(result)), merges, strict=True)):
+    for i, (value, merge) in enumerate(zip(map(flow_of, nest.flatten(list(result))), merges, strict=True)):
         tensor = convert_to_tensor(value, None if isinstance(value, Tensor) else merge.dtype.base_dtype)
         if tensor.dtype.base_dtype is not merge.dtype.base_dtype:
             raise TypeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.op.activation import *
+from engine.op.batchnorm import *
 from engine.op.bias import *
 from engine.op.conv import *
 from engine.op.cross_entropy import *

@@ -13,7 +13,7 @@ from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op import batchnorm_samples
 from engine.op.batchnorm_samples import channel
-from engine.op.kernels import shape_text
+from engine.op.kernels import invalid, shape_text
 from engine.op.registry import op, raw
 from engine.types import dtypes, errors
 from engine.types.shape import TensorShape
@@ -23,7 +23,7 @@ __all__ = ["batch_normalization", "fused_batch_norm", "moments"]
 def _layout(k: Any, x: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The axes over which statistics are taken, and the shape that spreads a vector of channels over x."""
     if x.ndim not in (4, 5):
-        raise errors.InvalidArgumentError(None, None, f"input must be 4 or 5-dimensional{shape_text(x.shape)}")
+        raise invalid(f"input must be 4 or 5-dimensional{shape_text(x.shape)}")
     axis = channel(k.attrs["data_format"], x.ndim)
     axes = tuple(i for i in range(x.ndim) if i != axis)
     return axes, tuple(x.shape[i] if i == axis else 1 for i in range(x.ndim))
@@ -32,8 +32,8 @@ def _layout(k: Any, x: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def _check_vectors(channels: int, **vectors: Any) -> None:
     for name, vector in vectors.items():
         if vector.shape != (channels,):
-            raise errors.InvalidArgumentError(
-                None, None, f"{name} must have the same number of elements as the channels of x, got {shape_text(vector.shape)} and {channels}"
+            raise invalid(
+                f"{name} must have the same number of elements as the channels of x, got {shape_text(vector.shape)} and {channels}"
             )
 
 
@@ -78,8 +78,8 @@ def _backward(k: Any, gradient: Any, x: Any, scale: Any, mean: Any, variance: An
     xp, attrs = k.xp, k.attrs
     axes, spread = _layout(k, x)
     if gradient.shape != x.shape:
-        raise errors.InvalidArgumentError(
-            None, None, f"x and y_backprop must have same shape, but x has shape {shape_text(x.shape)} and y_backprop has shape {shape_text(gradient.shape)}"
+        raise invalid(
+            f"x and y_backprop must have same shape, but x has shape {shape_text(x.shape)} and y_backprop has shape {shape_text(gradient.shape)}"
         )
     _check_vectors(x.shape[channel(attrs["data_format"], x.ndim)], scale=scale, mean=mean, variance=variance)
     dtype = scale.dtype
@@ -302,5 +302,5 @@ def batch_normalization(
         gain = raw.Rsqrt(variance + variance_epsilon)
         if scale is not None:
             gain = gain * scale
-        shift = offset - mean * gain if offset is not None else -mean * gain
-        return x * gain + shift
+        scaled = x * gain
+        return scaled + (offset - mean * gain if offset is not None else -mean * gain)

@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
-from engine.op.kernels import shape_text
+from engine.op.kernels import invalid, shape_text
 from engine.op.registry import op, raw
 from engine.op.samples import Sample, random_array
 from engine.types import errors
@@ -42,15 +42,13 @@ def _data_format(attrs: Any) -> str:
 def _bias_add(k: Any, value: Any, bias: Any) -> Any:
     axis = channel_axis(_data_format(k.attrs), value.ndim)
     if value.ndim < 2 or axis >= value.ndim:
-        raise errors.InvalidArgumentError(
-            None, None, f"Input tensor must be at least {max(2, axis + 1)}D: {shape_text(value.shape)}"
+        raise invalid(
+            f"Input tensor must be at least {max(2, axis + 1)}D: {shape_text(value.shape)}"
         )
     if bias.ndim != 1:
-        raise errors.InvalidArgumentError(None, None, f"Biases must be 1D: {shape_text(bias.shape)}")
+        raise invalid(f"Biases must be 1D: {shape_text(bias.shape)}")
     if bias.shape[0] != value.shape[axis]:
-        raise errors.InvalidArgumentError(
-            None,
-            None,
+        raise invalid(
             "Must provide as many biases as the channel dimension of the input tensor: "
             f"{shape_text(bias.shape)} vs. {value.shape[axis]} in {shape_text(value.shape)}",
         )
@@ -115,8 +113,8 @@ op(
 def _bias_add_grad(k: Any, g: Any) -> Any:
     axis = channel_axis(_data_format(k.attrs), g.ndim)
     if g.ndim < 2 or axis >= g.ndim:
-        raise errors.InvalidArgumentError(
-            None, None, f"Input tensor must be at least {max(2, axis + 1)}D: {shape_text(g.shape)}"
+        raise invalid(
+            f"Input tensor must be at least {max(2, axis + 1)}D: {shape_text(g.shape)}"
         )
     return narrow_sum(k.xp, g, tuple(i for i in range(g.ndim) if i != axis))
 

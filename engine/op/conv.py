@@ -10,7 +10,7 @@ import numpy as np
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op import conv_samples, im2col
-from engine.op.kernels import ints, shape_text
+from engine.op.kernels import ints, invalid, shape_text
 from engine.op.registry import op, raw
 from engine.op.shapes import constant_value_as_shape
 from engine.op.windows import (
@@ -41,13 +41,13 @@ def _groups(images: int, filters: Sequence[int]) -> int:
     """How many groups the channels fall into: each has filters of its own.  Raises InvalidArgumentError if they don't divide."""
     depth, outputs = filters[2], filters[3]
     if depth == 0 or images % depth:
-        raise errors.InvalidArgumentError(
-            None, None, f"input depth must be evenly divisible by filter depth: {images} vs {depth}"
+        raise invalid(
+            f"input depth must be evenly divisible by filter depth: {images} vs {depth}"
         )
     groups = images // depth
     if groups and outputs % groups:
-        raise errors.InvalidArgumentError(
-            None, None, f"output depth must be evenly divisible by number of groups: {outputs} vs {groups}"
+        raise invalid(
+            f"output depth must be evenly divisible by number of groups: {outputs} vs {groups}"
         )
     return groups
 
@@ -59,14 +59,14 @@ def _parts(groups: int, *channels: int) -> Iterator[tuple[slice, ...]]:
 
 def _check_filter(filters: Sequence[int]) -> None:
     if len(filters) != 4:
-        raise errors.InvalidArgumentError(None, None, f"filter must be 4-dimensional: {shape_text(filters)}")
+        raise invalid(f"filter must be 4-dimensional: {shape_text(filters)}")
     if min(filters) <= 0:
-        raise errors.InvalidArgumentError(None, None, f"filter must not have zero elements (i.e. all dimensions must be non-zero): {shape_text(filters)}")
+        raise invalid(f"filter must not have zero elements (i.e. all dimensions must be non-zero): {shape_text(filters)}")
 
 
 def _sizes(values: Any, what: str) -> tuple[int, ...]:
     if values.shape != (4,):
-        raise errors.InvalidArgumentError(None, None, f"{what} must be a vector of 4 sizes, got shape {shape_text(values.shape)}")
+        raise invalid(f"{what} must be a vector of 4 sizes, got shape {shape_text(values.shape)}")
     return ints(values)
 
 
@@ -74,9 +74,7 @@ def _checked_gradients(xp: Any, gradients: Any, data_format: str, batch: int, wi
     moved = to_nhwc(xp, gradients, data_format)
     wanted = (batch, *window.output, outputs)
     if moved.shape != wanted:
-        raise errors.InvalidArgumentError(
-            None,
-            None,
+        raise invalid(
             "out_backprop does not have the shape that the convolution's output has: "
             f"{shape_text(moved.shape)} instead of {shape_text(wanted)} (batch, height, width, channels)",
         )
@@ -349,7 +347,7 @@ def conv2d_transpose(
     weights = filter if filters is None else filters
     with name_scope(name, "conv2d_transpose", [given, weights, output_shape]) as scope:
         return raw.Conv2DBackpropInput(
-            convert_to_tensor(output_shape, name="output_shape"),
+            convert_to_tensor(output_shape, name="input_sizes"),
             weights,
             given,
             strides=four(strides, data_format, "strides"),

@@ -10,7 +10,7 @@ import numpy as np
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import control_dependencies, name_scope
 from engine.op.array import rank, shape
-from engine.op.kernels import shape_text
+from engine.op.kernels import invalid, shape_text
 from engine.op.registry import op, raw
 from engine.op.samples import Sample, array, random_array
 from engine.op.shapes import broadcast
@@ -46,18 +46,14 @@ def _log_sum(xp: Any, logits: Any) -> tuple[Any, Any, Any, Any]:
 def _softmax_cross_entropy(k: Any, features: Any, labels: Any) -> Any:
     xp, dtype = k.xp, features.dtype
     if features.ndim != 2 or labels.ndim != 2:
-        raise errors.InvalidArgumentError(
-            None,
-            None,
+        raise invalid(
             f"logits and labels must be 2-D: got shapes {shape_text(features.shape)} and {shape_text(labels.shape)}",
         )
     if features.shape != labels.shape:
         try:
             features, labels = xp.broadcast_arrays(features, labels)
         except ValueError:
-            raise errors.InvalidArgumentError(
-                None,
-                None,
+            raise invalid(
                 "logits and labels must be broadcastable: "
                 f"logits_size={shape_text(features.shape)} labels_size={shape_text(labels.shape)}",
             ) from None
@@ -132,22 +128,18 @@ op(
 def _sparse_cross_entropy(k: Any, features: Any, labels: Any) -> Any:
     xp, dtype = k.xp, features.dtype
     if features.ndim != 2 or labels.ndim != 1 or features.shape[0] != labels.shape[0]:
-        raise errors.InvalidArgumentError(
-            None,
-            None,
+        raise invalid(
             "logits must be 2-D, labels 1-D, and both must have the same first dimension: got logits shape "
             f"{shape_text(features.shape)} and labels shape {shape_text(labels.shape)}",
         )
     rows, classes = features.shape
     if classes == 0:
-        raise errors.InvalidArgumentError(None, None, f"Must have at least one class, but got logits shape {shape_text(features.shape)}")
+        raise invalid(f"Must have at least one class, but got logits shape {shape_text(features.shape)}")
     if rows == 0:
         return xp.zeros((0,), dtype), xp.zeros(features.shape, dtype)
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
-        raise errors.InvalidArgumentError(
-            None,
-            None,
+        raise invalid(
             f"Received a label value of {int(labels[wrong][0])} which is outside the valid range of [0, {classes}).  "
             f"Label values: {' '.join(map(str, labels[:20].tolist()))}{' …' if rows > 20 else ''}",
         )

@@ -46,7 +46,7 @@ def _cumulative(ufunc: str, neutral: int) -> Kernel:
 
 
 def _shape(op: Any) -> TensorShape:
-    shape = op.inputs[0].shape
+    shape: TensorShape = op.inputs[0].shape
     axis = shapes.constant_value(op.inputs[1])
     if axis is not None and shape.ndims is not None and not -shape.ndims <= int(axis) < shape.ndims:
         raise ValueError(f"The axis {int(axis)} is not in [{-shape.ndims}, {shape.ndims}), for shape {shape}")

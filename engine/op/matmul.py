@@ -179,8 +179,8 @@ def _batch_grad(op: Any, g: Any) -> Any:
     def product(a: Any, b: Any, flip_a: bool, flip_b: bool) -> Any:
         return raw.BatchMatMulV2(a, b, adj_x=flip_a, adj_y=flip_b)
 
-    grad_x, grad_y = _product_grads(product, *op.inputs, g, op.attrs["adj_x"], op.attrs["adj_y"])
     x, y = op.inputs
+    grad_x, grad_y = _product_grads(product, x, y, g, op.attrs["adj_x"], op.attrs["adj_y"])
     if op.type == "BatchMatMul" or _same_batch(x.shape, y.shape):
         return grad_x, grad_y
     shape_x, shape_y = shape_of(x), shape_of(y)

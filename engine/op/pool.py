@@ -13,7 +13,7 @@ import numpy as np
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op import pool_samples
-from engine.op.kernels import ints, shape_text
+from engine.op.kernels import ints, invalid, shape_text
 from engine.op.registry import op, raw
 from engine.op.shapes import constant_value_as_shape
 from engine.op.windows import Windows, channel, four, from_nhwc, image_shape, spatial, static_output, to_nhwc, windows
@@ -26,7 +26,7 @@ __all__ = ["avg_pool", "max_pool"]
 def _window_size(attrs: Any) -> tuple[int, int]:
     size, data_format = attrs["ksize"], attrs["data_format"]
     if len(size) != 4 or min(size) <= 0:
-        raise errors.InvalidArgumentError(None, None, f"ksize must be 4 positive numbers, got {list(size)}")
+        raise invalid(f"ksize must be 4 positive numbers, got {list(size)}")
     if size[0] != 1 or size[channel(data_format)] != 1:
         raise errors.UnimplementedError(
             None, None, f"Pooling is supported along height and width only, got ksize {list(size)} for {data_format}"
@@ -77,9 +77,7 @@ def _largest_places(xp: Any, window: Windows, padded: Any) -> Iterator[tuple[sli
 def _check_same(xp: Any, gradients: Any, data_format: str, wanted: Sequence[int], what: str) -> Any:
     moved = to_nhwc(xp, gradients, data_format)
     if moved.shape != tuple(wanted):
-        raise errors.InvalidArgumentError(
-            None,
-            None,
+        raise invalid(
             f"{what} has shape {shape_text(moved.shape)} where the pooling needs {shape_text(wanted)} "
             "(batch, height, width, channels)",
         )
@@ -145,8 +143,8 @@ def _avg_pool(k: Any, images: Any) -> Any:
 def _avg_pool_grad(k: Any, image_shape_: Any, gradients: Any) -> Any:
     xp, data_format = k.xp, k.attrs["data_format"]
     if image_shape_.shape != (4,):
-        raise errors.InvalidArgumentError(
-            None, None, f"out_backprop's orig_input_shape must have 4 elements, got shape {shape_text(image_shape_.shape)}"
+        raise invalid(
+            f"out_backprop's orig_input_shape must have 4 elements, got shape {shape_text(image_shape_.shape)}"
         )
     sizes = ints(image_shape_)
     size = tuple(sizes[axis] for axis in spatial(data_format))

@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import get_default_graph
+from engine.op.kernels import invalid
 from engine.op.registry import NotDifferentiable, op, raw
 from engine.op.samples import untested
 from engine.op.shapes import no_outputs, unchanged, unknown
@@ -89,8 +90,8 @@ def _py_func(k: Any, *inputs: Any) -> Any:
         raise kind(None, None, f"{type(error).__name__}: {error}\n{trace}".rstrip()) from error
     values = list(found) if isinstance(found, list | tuple) else [] if found is None and not wanted else [found]
     if len(values) != len(wanted):
-        raise errors.InvalidArgumentError(
-            None, None, f"{token} returns {len(values)} values, but expects to see {len(wanted)} values."
+        raise invalid(
+            f"{token} returns {len(values)} values, but expects to see {len(wanted)} values."
         )
     arrays = tuple(_as_output(value, dtype, i, token) for i, (value, dtype) in enumerate(zip(values, wanted, strict=True)))
     return arrays[0] if len(arrays) == 1 else arrays
@@ -106,9 +107,7 @@ def _as_output(value: Any, wanted: DType, index: int, token: str) -> Any:
     array = np.array(value, order="C")  # a copy: the function may go on changing what it returned
     if array.dtype != wanted.np_dtype:
         got = "an array of objects" if array.dtype == object else array.dtype.name
-        raise errors.InvalidArgumentError(
-            None,
-            None,
+        raise invalid(
             f"{index}-th value returned by {token} is {got}, but expects {wanted.name}",
             hint="Convert inside of the function, or give py_func the dtype that it returns.",
         )
@@ -208,10 +207,10 @@ def Print(  # noqa: N802 (TensorFlow's name)
 
 def _assert(k: Any, condition: Any, *data: Any) -> Any:
     if getattr(condition, "size", 1) != 1:
-        raise errors.InvalidArgumentError(None, None, f"The condition of an Assert must be a scalar, not of shape {condition.shape}")
+        raise invalid(f"The condition of an Assert must be a scalar, not of shape {condition.shape}")
     if not condition:
         texts = " ".join(f"[{summarize(_on_host(each), k.attrs['summarize'])}]" for each in data)
-        raise errors.InvalidArgumentError(None, None, f"assertion failed: {texts}")
+        raise invalid(f"assertion failed: {texts}")
     return ()
 
 

@@ -48,12 +48,12 @@ def _select(k: Any, condition: Any, t: Any, e: Any) -> Any:
 
 
 def _select_shape(op: Any) -> TensorShape:
-    condition, t, e = (tensor.shape for tensor in op.inputs)
-    branches = t.merge_with(e)
+    known: list[TensorShape] = [tensor.shape for tensor in op.inputs]
+    condition, branches = known[0], known[1].merge_with(known[2])
     if condition.ndims is None or branches.ndims is None or condition.ndims == 0:
         return branches
     if condition.ndims == 1 and branches.ndims >= 1:
-        rows = TensorShape.of((*condition.dims_or_none, *branches.dims_or_none[1:]))
+        rows = condition.concatenate(branches[1:])
         return branches.merge_with(rows)
     return branches.merge_with(condition)
 

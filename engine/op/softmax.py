@@ -11,7 +11,7 @@ from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op.array import rank
 from engine.op.elementwise import in_float32
-from engine.op.kernels import shape_text
+from engine.op.kernels import invalid, shape_text
 from engine.op.registry import NotDifferentiable, op, raw
 from engine.op.samples import Sample, array, random_array
 from engine.op.shapes import constant_value
@@ -27,7 +27,7 @@ __all__ = ["in_top_k", "log_softmax", "softmax"]
 
 def _check_logits(logits: Any) -> None:
     if logits.ndim < 1:
-        raise errors.InvalidArgumentError(None, None, "logits must have >= 1 dimension, got a scalar")
+        raise invalid("logits must have >= 1 dimension, got a scalar")
 
 
 @in_float32
@@ -112,13 +112,11 @@ def _in_top_k(k: Any, predictions: Any, targets: Any, count: Any = None) -> Any:
     """A class ties with those of equal score; a row with a score that is not finite has no best."""
     xp = k.xp
     if predictions.ndim != 2:
-        raise errors.InvalidArgumentError(
-            None, None, f"predictions must be 2-dimensional, got shape {shape_text(predictions.shape)}"
+        raise invalid(
+            f"predictions must be 2-dimensional, got shape {shape_text(predictions.shape)}"
         )
     if targets.ndim != 1 or targets.shape[0] != predictions.shape[0]:
-        raise errors.InvalidArgumentError(
-            None,
-            None,
+        raise invalid(
             "targets must be a vector with one class for each row of predictions: "
             f"got shapes {shape_text(targets.shape)} and {shape_text(predictions.shape)}",
         )
@@ -224,8 +222,8 @@ def _along(kind: Any, logits: Any, axis: Any, name: str | None) -> Tensor:
             raise ValueError("The axis of a softmax must be known while the graph is built")
         axis = int(known)
     if dims is not None and len(dims) and not -len(dims) <= axis < len(dims):
-        raise errors.InvalidArgumentError(
-            None, None, f"`axis` must be in the range [{-len(dims)}, {len(dims)}) where {len(dims)} is the rank, got {axis}"
+        raise invalid(
+            f"`axis` must be in the range [{-len(dims)}, {len(dims)}) where {len(dims)} is the rank, got {axis}"
         )
     result: Tensor
     if axis == -1 or (dims is not None and axis == len(dims) - 1):

@@ -217,7 +217,7 @@ def _polygamma(xp: Any, a: Any, x: Any) -> Any:
 def _slope(function: Any, step: float = 1e-5) -> Any:
     """The derivative of a function of `math` by a five-point difference."""
 
-    def slope(x: float) -> float:
+    def slope(x: float) -> Any:
         if x != x:
             return math.nan
         h = step * max(1.0, abs(x))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.op.kernels import shape_text
+from engine.op.kernels import invalid, shape_text
 from engine.op.registry import NotDifferentiable, op
 from engine.op.samples import untested
 from engine.op.shapes import SCALAR, UNKNOWN
@@ -76,9 +76,7 @@ def _assign(k: Any, ref: Any, value: Any) -> Any:
         fits = held.shape == value.shape if held is not None else ref.shape.is_compatible_with(value.shape)
         if not fits:
             expected = shape_text(held.shape) if held is not None else str(ref.shape)
-            raise errors.InvalidArgumentError(
-                None,
-                None,
+            raise invalid(
                 f"Assign requires shapes of both tensors to match. lhs shape= {expected} rhs shape= {shape_text(value.shape)}",
                 hint="Give the variable validate_shape=False (and Assign too) if its shape may change.",
             )
@@ -115,9 +113,7 @@ def _updating(kind: str, update: Any) -> Any:
         with ref.lock:
             held = ref.read(k.op)
             if held.shape != value.shape:
-                raise errors.InvalidArgumentError(
-                    None,
-                    None,
+                raise invalid(
                     "Parameters and update must be the same size: "
                     f"the variable has shape {shape_text(held.shape)}, the update {shape_text(value.shape)}",
                 )
@@ -151,7 +147,7 @@ def _count_up_to(k: Any, ref: Any) -> Any:
     with ref.lock:
         held = ref.read(k.op)
         if held.ndim != 0:
-            raise errors.InvalidArgumentError(None, None, f"CountUpTo needs a scalar variable, not one of shape {shape_text(held.shape)}")
+            raise invalid(f"CountUpTo needs a scalar variable, not one of shape {shape_text(held.shape)}")
         if int(held) >= limit:
             raise errors.OutOfRangeError(None, None, f"Reached limit of {limit}")
         k.write(ref, held + held.dtype.type(1), kind="count_up_to")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.op.kernels import shape_text
+from engine.op.kernels import invalid, shape_text
 from engine.op.registry import NotDifferentiable, OpDef, op
 from engine.op.samples import untested
 from engine.op.gather import check_indices
@@ -24,9 +24,7 @@ def _values(k: Any, *refs: Any) -> list[Any]:
     arrays = [ref.read(k.op) for ref in refs]
     for ref, array in zip(refs[1:], arrays[1:], strict=True):
         if array.shape != arrays[0].shape:
-            raise errors.InvalidArgumentError(
-                None,
-                None,
+            raise invalid(
                 f"'{refs[0].name}' and '{ref.name}' do not have the same shape"
                 f"{shape_text(arrays[0].shape)} {shape_text(array.shape)}",
             )
@@ -36,13 +34,13 @@ def _values(k: Any, *refs: Any) -> list[Any]:
 def _check_scalars(**scalars: Any) -> None:
     for name, value in scalars.items():
         if value.ndim != 0:
-            raise errors.InvalidArgumentError(None, None, f"{name} is not a scalar: {shape_text(value.shape)}")
+            raise invalid(f"{name} is not a scalar: {shape_text(value.shape)}")
 
 
 def _check_gradient(var: Any, grad: Any) -> None:
     if var.shape != grad.shape:
-        raise errors.InvalidArgumentError(
-            None, None, f"var and grad do not have the same shape{shape_text(var.shape)} {shape_text(grad.shape)}"
+        raise invalid(
+            f"var and grad do not have the same shape{shape_text(var.shape)} {shape_text(grad.shape)}"
         )
 
 
@@ -175,13 +173,11 @@ def _centered_rms_prop(
 
 def _check_rows(k: Any, var: Any, grad: Any, indices: Any) -> None:
     if var.ndim < 1:
-        raise errors.InvalidArgumentError(None, None, "var must be at least 1 dimensional")
+        raise invalid("var must be at least 1 dimensional")
     if indices.ndim != 1:
-        raise errors.InvalidArgumentError(None, None, f"indices must be one-dimensional, not of shape {shape_text(indices.shape)}")
+        raise invalid(f"indices must be one-dimensional, not of shape {shape_text(indices.shape)}")
     if grad.shape != (indices.shape[0], *var.shape[1:]):
-        raise errors.InvalidArgumentError(
-            None,
-            None,
+        raise invalid(
             f"grad must have one row for each index and the variable's other dimensions: got {shape_text(grad.shape)}, "
             f"{indices.shape[0]} indices, and var {shape_text(var.shape)}",
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.op.kernels import shape_text
+from engine.op.kernels import invalid, shape_text
 from engine.types import errors
 from engine.types.shape import TensorShape
 
@@ -171,7 +171,7 @@ def windows(attrs: Mapping[str, Any], image: Sequence[int], size: Sequence[int])
             output.append(count)
             pads.append(around)
     except WindowError as error:
-        raise errors.InvalidArgumentError(None, None, str(error)) from None
+        raise invalid(str(error)) from None
     rows, columns = axes
     return Windows(
         (image[0], image[1]),
@@ -186,7 +186,7 @@ def windows(attrs: Mapping[str, Any], image: Sequence[int], size: Sequence[int])
 def to_nhwc(xp: Any, images: Any, data_format: str) -> Any:
     """A view (or copy) of `images` in batch, height, width, channels order.  Raises InvalidArgumentError unless of rank 4."""
     if images.ndim != 4:
-        raise errors.InvalidArgumentError(None, None, f"images must be 4-dimensional: {shape_text(images.shape)}")
+        raise invalid(f"images must be 4-dimensional: {shape_text(images.shape)}")
     return images if data_format == "NHWC" else images.transpose(0, 2, 3, 1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from engine.passes.stage import StageNode
-    from engine.runtime.resources import Resource, ResourceManager, Write
+    from engine.runtime.resources import Resource, ResourceManager, TensorArray, Write
 
 
 class StepContext:
@@ -57,3 +57,7 @@ class KernelContext:
     def write(self, resource: Resource, value: Any, kind: str = "write") -> None:
         """Change a resource, on record."""
         self.writes.append(self.resources.write(resource, value, kind))
+
+    def write_item(self, resource: TensorArray, index: int, value: Any, kind: str = "write") -> None:
+        """Change one item of a resource that holds many, on record."""
+        self.writes.append(self.resources.write_item(resource, index, value, kind))

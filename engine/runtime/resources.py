@@ -87,15 +87,55 @@ class Stack(Resource):
             yield element
 
 
+class TensorArray(Resource):
+    """Elements by index.
+
+    `value` maps the indices that have been written to arrays (None where the element was read and let go); it is changed item by
+    item (`ResourceManager.write_item`).  `sums` says that a second write of an index adds to it, as in the array of a gradient.
+    """
+
+    kind = "tensor array"
+
+    def __init__(
+        self, container: str, name: str, dtype: DType, size: int, element_shape: TensorShape, options: TensorArrayOptions
+    ) -> None:
+        super().__init__(container, name, {})
+        self.dtype = dtype
+        self.size = size
+        self.element_shape = element_shape
+        self.options = options
+        self.shapes: dict[int, tuple[int, ...]] = {}  # of the elements written, kept when they are let go
+
+
+@dataclass(frozen=True, slots=True)
+class TensorArrayOptions:
+    """How a TensorArray behaves; see TensorFlow's `TensorArrayV3`."""
+
+    dynamic_size: bool = False
+    clear_after_read: bool = True
+    identical_element_shapes: bool = False
+    sums: bool = False
+
+
+NO_KEY: Any = object()
+MISSING: Any = object()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Write:
-    """One change of a resource; `old` and `old_version` are what it was before."""
+    """One change of a resource; `old` and `old_version` are what it was before.
+
+    With a `key`, only that item of a resource that holds many changed; `old` is MISSING if it was not there, and `old_size`
+    is the resource's size before.
+    """
 
     resource: Resource
     kind: str
     old: Any
     old_version: int
     new: Any
+    key: Any = NO_KEY
+    old_size: int = 0
 
 
 class ResourceManager:
@@ -128,6 +168,18 @@ class ResourceManager:
         found: Stack = self.get_or_create(container, name, Stack, lambda: Stack(container, name, limit))
         return found
 
+    def tensor_array(
+        self, container: str, name: str, dtype: DType, size: int, element_shape: TensorShape, **options: bool
+    ) -> TensorArray:
+        """The TensorArray of that name, without elements if it is new."""
+        found: TensorArray = self.get_or_create(
+            container,
+            name,
+            TensorArray,
+            lambda: TensorArray(container, name, dtype, size, element_shape, TensorArrayOptions(**options)),
+        )
+        return found
+
     def write(self, resource: Resource, value: Any, kind: str = "write") -> Write:
         """Give `resource` a new value; the record says what it was."""
         with resource.lock:
@@ -136,11 +188,30 @@ class ResourceManager:
             resource.version += 1
         return record
 
+    def write_item(self, resource: TensorArray, index: int, value: Any, kind: str) -> Write:
+        """Give one item of `resource` a new value, growing it if need be."""
+        with resource.lock:
+            old = resource.value.get(index, MISSING)
+            record = Write(resource, kind, old, resource.version, value, index, resource.size)
+            resource.value[index] = value
+            resource.size = max(resource.size, index + 1)
+            resource.version += 1
+        return record
+
     def undo(self, record: Write) -> None:
         """Take a write back; later writes of the same resource must have been taken back before."""
-        with record.resource.lock:
-            record.resource.value = record.old
-            record.resource.version = record.old_version
+        resource = record.resource
+        with resource.lock:
+            if record.key is NO_KEY:
+                resource.value = record.old
+            else:
+                assert isinstance(resource, TensorArray)
+                resource.size = record.old_size
+                if record.old is MISSING:
+                    del resource.value[record.key]
+                else:
+                    resource.value[record.key] = record.old
+            resource.version = record.old_version
 
     def lookup(self, name: str, container: str = "") -> Resource | None:
         return self._containers.get(container, {}).get(name)

@@ -35,7 +35,7 @@ def exponential_decay(
     """learning_rate · decay_rate ** (global_step / decay_steps), the exponent rounded down if `staircase`."""
     _require(global_step, "exponential_decay")
     with name_scope(name, "ExponentialDecay", [learning_rate, global_step, decay_steps, decay_rate]) as scope:
-        initial = convert_to_tensor(learning_rate, name="learning_rate")
+        initial = convert_to_tensor(learning_rate, name="initial_learning_rate")
         dtype = initial.dtype.base_dtype
         steps = cast(decay_steps, dtype)
         rate = cast(decay_rate, dtype)
@@ -60,7 +60,7 @@ def inverse_time_decay(
     """learning_rate / (1 + decay_rate · global_step / decay_steps), the quotient rounded down if `staircase`."""
     _require(global_step, "inverse_time_decay")
     with name_scope(name, "InverseTimeDecay", [learning_rate, global_step, decay_rate]) as scope:
-        initial = convert_to_tensor(learning_rate, name="learning_rate")
+        initial = convert_to_tensor(learning_rate, name="initial_learning_rate")
         dtype = initial.dtype.base_dtype
         steps = cast(decay_steps, dtype)
         rate = cast(decay_rate, dtype)
@@ -86,7 +86,7 @@ def polynomial_decay(
     """
     _require(global_step, "polynomial_decay")
     with name_scope(name, "PolynomialDecay", [learning_rate, global_step, decay_steps, end_learning_rate, power]) as scope:
-        initial = convert_to_tensor(learning_rate, name="learning_rate")
+        initial = convert_to_tensor(learning_rate, name="initial_learning_rate")
         dtype = initial.dtype.base_dtype
         end = cast(end_learning_rate, dtype)
         exponent = cast(power, dtype)
