@@ -90,6 +90,7 @@ from engine.op.random import *
 from engine.op.ranges import *
 from engine.op.reduce import *
 from engine.op.reversing import *
+from engine.op.row_updates import *
 from engine.op.scatter import *
 from engine.op.script import *
 from engine.op.segment import *
@@ -99,6 +100,7 @@ from engine.op.sorting import *
 from engine.op.special import *
 from engine.op.splitting import *
 from engine.op.stacking import *
+from engine.op.state import *
 from engine.op.statistics import *
 from engine.op.strings import *
 from engine.op.tensordot import *
@@ -109,6 +111,7 @@ from engine.op.registry import raw as raw_ops
 from engine.op import operators as _operators
 from engine.op import stacks as _stacks
 from engine.op import tensor_arrays as _tensor_arrays
+from engine.op import sparse_training_ops as _sparse_training_ops
 from engine.op import training_ops as _training_ops
 from engine.control.check import *
 from engine.control.cond import *
@@ -128,6 +131,7 @@ from engine.autodiff.gradients import no_gradient as NotDifferentiable
 from engine.variables import *
 from engine.initializers import *
 from engine.variable_scope import *
+from engine.get_variable import *
 from engine.runtime.config import ConfigProto, GPUOptions, GraphOptions, RunOptions
 from engine.runtime.session import InteractiveSession, Session
 from engine import initializers, nn, random, train

@@ -48,7 +48,7 @@ def _floating(dtype: Any) -> DType:
     return found
 
 
-class zeros_initializer(Initializer):  # noqa: N801 (TensorFlow's names are in lower case)
+class zeros_initializer(Initializer):
     """All 0."""
 
     def __init__(self, dtype: Any = dtypes.float32) -> None:
@@ -58,7 +58,7 @@ class zeros_initializer(Initializer):  # noqa: N801 (TensorFlow's names are in l
         return fills.zeros(shape, self._dtype(dtype))
 
 
-class ones_initializer(Initializer):  # noqa: N801
+class ones_initializer(Initializer):
     """All 1."""
 
     def __init__(self, dtype: Any = dtypes.float32) -> None:
@@ -68,7 +68,7 @@ class ones_initializer(Initializer):  # noqa: N801
         return fills.ones(shape, self._dtype(dtype))
 
 
-class constant_initializer(Initializer):  # noqa: N801
+class constant_initializer(Initializer):
     """`value` everywhere, or the values of a list or array, filled up with the last one as `tf.constant` does.
 
     verify_shape: whether a list must have the variable's shape exactly.  Raises TypeError for what is no number, list or array.
@@ -76,19 +76,25 @@ class constant_initializer(Initializer):  # noqa: N801
 
     def __init__(self, value: Any = 0, dtype: Any = dtypes.float32, verify_shape: bool = False) -> None:
         if not (np.isscalar(value) or isinstance(value, list | tuple | np.ndarray)):
-            raise TypeError(f"Invalid type for initial value: {type(value).__name__}. Expected a number, list, tuple or array.")
+            raise TypeError(
+                f"Invalid type for initial value: {type(value).__name__}. Expected a number, list, tuple or array."
+            )
         self.value = value
         self.dtype = as_dtype(dtype)
         self._verify_shape = verify_shape
 
     def __call__(
-        self, shape: Sequence[int], dtype: Any = None, partition_info: Any = None, verify_shape: bool | None = None
+        self,
+        shape: Sequence[int],
+        dtype: Any = None,
+        partition_info: Any = None,
+        verify_shape: bool | None = None,
     ) -> Any:
         verify = self._verify_shape if verify_shape is None else verify_shape
         return const.constant(self.value, dtype=self._dtype(dtype), shape=shape, verify_shape=verify)
 
 
-class identity_initializer(Initializer):  # noqa: N801
+class identity_initializer(Initializer):
     """`gain` on the diagonal of a matrix, 0 elsewhere.  Raises ValueError for another rank than 2."""
 
     def __init__(self, gain: float = 1.0, dtype: Any = dtypes.float32) -> None:
@@ -97,14 +103,18 @@ class identity_initializer(Initializer):  # noqa: N801
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, partition_info: Any = None) -> Any:
         if len(shape) != 2:
-            raise ValueError(f"Identity matrix initializer can only be used for 2D matrices, not for shape {tuple(shape)}.")
-        return const.constant(np.eye(*shape) * self.gain, dtype=self._dtype(dtype))
+            raise ValueError(
+                f"Identity matrix initializer can only be used for 2D matrices, not for shape {tuple(shape)}."
+            )
+        return const.constant(np.eye(shape[0], shape[1]) * self.gain, dtype=self._dtype(dtype))
 
 
-class random_uniform_initializer(Initializer):  # noqa: N801
+class random_uniform_initializer(Initializer):
     """Uniform in [minval, maxval); maxval None: 1 for floats."""
 
-    def __init__(self, minval: Any = 0.0, maxval: Any = None, seed: int | None = None, dtype: Any = dtypes.float32) -> None:
+    def __init__(
+        self, minval: Any = 0.0, maxval: Any = None, seed: int | None = None, dtype: Any = dtypes.float32
+    ) -> None:
         self.minval, self.maxval, self.seed = minval, maxval, seed
         self.dtype = as_dtype(dtype)
 
@@ -112,10 +122,12 @@ class random_uniform_initializer(Initializer):  # noqa: N801
         return draws.random_uniform(shape, self.minval, self.maxval, self._dtype(dtype), seed=self.seed)
 
 
-class random_normal_initializer(Initializer):  # noqa: N801
+class random_normal_initializer(Initializer):
     """Normally distributed."""
 
-    def __init__(self, mean: Any = 0.0, stddev: Any = 1.0, seed: int | None = None, dtype: Any = dtypes.float32) -> None:
+    def __init__(
+        self, mean: Any = 0.0, stddev: Any = 1.0, seed: int | None = None, dtype: Any = dtypes.float32
+    ) -> None:
         self.mean, self.stddev, self.seed = mean, stddev, seed
         self.dtype = _floating(dtype)
 
@@ -123,10 +135,12 @@ class random_normal_initializer(Initializer):  # noqa: N801
         return draws.random_normal(shape, self.mean, self.stddev, self._dtype(dtype), seed=self.seed)
 
 
-class truncated_normal_initializer(Initializer):  # noqa: N801
+class truncated_normal_initializer(Initializer):
     """Normally distributed, values two or more standard deviations away drawn again."""
 
-    def __init__(self, mean: Any = 0.0, stddev: Any = 1.0, seed: int | None = None, dtype: Any = dtypes.float32) -> None:
+    def __init__(
+        self, mean: Any = 0.0, stddev: Any = 1.0, seed: int | None = None, dtype: Any = dtypes.float32
+    ) -> None:
         self.mean, self.stddev, self.seed = mean, stddev, seed
         self.dtype = _floating(dtype)
 
@@ -143,7 +157,7 @@ def _fans(shape: Sequence[int]) -> tuple[float, float]:
     return shape[-2] * window, shape[-1] * window
 
 
-class variance_scaling_initializer(Initializer):  # noqa: N801
+class variance_scaling_initializer(Initializer):
     """Random with variance scale / n, where n is the number of a unit's inputs, outputs, or their mean.
 
     mode: "fan_in", "fan_out" or "fan_avg"; distribution: "truncated_normal" ("normal" is the same), "untruncated_normal" or
@@ -176,14 +190,16 @@ class variance_scaling_initializer(Initializer):  # noqa: N801
         variance = self.scale / max(1.0, count)
         wanted = self._dtype(dtype)
         if self.distribution in ("normal", "truncated_normal"):
-            return draws.truncated_normal(shape, 0.0, math.sqrt(variance) / _TRUNCATED_STDDEV, wanted, seed=self.seed)
+            return draws.truncated_normal(
+                shape, 0.0, math.sqrt(variance) / _TRUNCATED_STDDEV, wanted, seed=self.seed
+            )
         if self.distribution == "untruncated_normal":
             return draws.random_normal(shape, 0.0, math.sqrt(variance), wanted, seed=self.seed)
         limit = math.sqrt(3.0 * variance)
         return draws.random_uniform(shape, -limit, limit, wanted, seed=self.seed)
 
 
-class uniform_unit_scaling_initializer(Initializer):  # noqa: N801
+class uniform_unit_scaling_initializer(Initializer):
     """Uniform, with a variance that keeps the scale of the inputs: factor · sqrt(3 / inputs) is the limit.
 
     Sussillo and Abbott, "Random Walk Initialization" (2014).
@@ -200,14 +216,14 @@ class uniform_unit_scaling_initializer(Initializer):  # noqa: N801
         return draws.random_uniform(shape, -limit, limit, self._dtype(dtype), seed=self.seed)
 
 
-class glorot_uniform_initializer(variance_scaling_initializer):  # noqa: N801
+class glorot_uniform_initializer(variance_scaling_initializer):
     """Uniform in ±sqrt(6 / (inputs + outputs)): Glorot and Bengio (2010).  What `get_variable` uses for floats."""
 
     def __init__(self, seed: int | None = None, dtype: Any = dtypes.float32) -> None:
         super().__init__(1.0, "fan_avg", "uniform", seed, dtype)
 
 
-class glorot_normal_initializer(variance_scaling_initializer):  # noqa: N801
+class glorot_normal_initializer(variance_scaling_initializer):
     """Truncated normal with variance 2 / (inputs + outputs): Glorot and Bengio (2010)."""
 
     def __init__(self, seed: int | None = None, dtype: Any = dtypes.float32) -> None:
@@ -232,8 +248,6 @@ def lecun_normal(seed: int | None = None) -> variance_scaling_initializer:
 def lecun_uniform(seed: int | None = None) -> variance_scaling_initializer:
     """Uniform with variance 1 / inputs: LeCun et al. (1998)."""
     return variance_scaling_initializer(1.0, "fan_in", "uniform", seed)
-
-
 
 
 # The same under the names of `tf.initializers`.

@@ -1,4 +1,4 @@
-"""Sharing variables by name: `variable_scope` and `get_variable`, as in TensorFlow 1.
+"""Variable scopes, as in TensorFlow 1: how variables are shared by name (with `engine.get_variable`).
 
 A variable scope prefixes the names of the variables that `get_variable` makes or finds inside it, and holds defaults for them.
 It opens a name scope, too, which is made unique each time; the variables' names are not: that is how they are shared.
@@ -9,27 +9,21 @@ from __future__ import annotations
 import contextlib
 import enum
 import functools
-import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from engine.graph.default import add_to_collection, colocate_with, get_default_graph, name_scope
+from engine.graph.default import get_default_graph, graph_of, name_scope
 from engine.graph.keys import GraphKeys
-from engine.initializers import glorot_uniform_initializer, zeros_initializer
 from engine.types import dtypes
 from engine.types.dtypes import DType, as_dtype
-from engine.types.shape import TensorShape, as_shape
-from engine.variables import Variable
 
 if TYPE_CHECKING:
-    from engine.graph.graph import Graph
+    pass
 
 __all__ = [
     "AUTO_REUSE",
     "VariableScope",
-    "get_local_variable",
-    "get_variable",
     "get_variable_scope",
     "no_regularizer",
     "variable_scope",
@@ -45,10 +39,10 @@ AUTO_REUSE = _Reuse.AUTO_REUSE
 
 def no_regularizer(_: Any) -> None:
     """As a scope's or variable's regularizer: none, whatever the surrounding scope says."""
-    return None
+    return
 
 
-class _Store(threading.local):
+class Store(threading.local):
     """What a graph knows of its shared variables and, for each thread, of the scope that it is in."""
 
     def __init__(self, variables: dict[str, Any]) -> None:
@@ -79,20 +73,21 @@ _KEY = ("variable_store",)  # of the collection that holds a graph's store; tupl
 _lock = threading.Lock()
 
 
-def _store() -> _Store:
+def store_of_default_graph() -> Store:
+    """The default graph's store, made if there is none."""
     kept = get_default_graph().get_collection_ref(_KEY)
     with _lock:
         if not kept:
-            kept.append(_Store({}))
-    found: _Store = kept[0]
+            kept.append(Store({}))
+    found: Store = kept[0]
     return found
 
 
 class VariableScope:
     """The prefix of variable names, and the defaults for `get_variable`, inside a `variable_scope`.
 
-    `name` is the prefix, `original_name_scope` the name scope that was opened with it, with a '/'.  `reuse` is False (a variable must
-    be new), True (it must be there) or AUTO_REUSE.
+    `name` is the prefix, `original_name_scope` the name scope that was opened with it, with a '/'.  `reuse` is False (a variable
+    must be new), True (it must be there) or AUTO_REUSE.
     """
 
     def __init__(
@@ -204,7 +199,7 @@ class VariableScope:
 
 def get_variable_scope() -> VariableScope:
     """The variable scope that this thread is in, in the default graph."""
-    return _store().scope
+    return store_of_default_graph().scope
 
 
 @contextlib.contextmanager
@@ -239,8 +234,8 @@ def variable_scope(
         raise ValueError("The reuse parameter must be True or False or None.")
     with contextlib.ExitStack() as stack:
         if values is not None:
-            stack.enter_context(_graph_of(values).as_default())
-        store = _store()
+            stack.enter_context(graph_of(values).as_default())
+        store = store_of_default_graph()
         outer, counts = store.scope, store.opened
         overrides = {
             "initializer": initializer,
@@ -255,8 +250,14 @@ def variable_scope(
                 last = entered.name.split("/")[-1]
                 if last:
                     stack.enter_context(name_scope(last))
-            store.opened = dict(counts)  # what is opened in a scope jumped to is not counted where we come from
-            scope = entered._inherit(reuse=reuse or None, custom_getter=_nested(custom_getter, entered.custom_getter), **overrides)
+            store.opened = dict(
+                counts
+            )  # what is opened in a scope jumped to is not counted where we come from
+            scope = entered._inherit(
+                reuse=reuse or None,
+                custom_getter=nested_getter(custom_getter, entered.custom_getter),
+                **overrides,
+            )
         else:
             if name_or_scope is None and reuse:
                 raise ValueError("reuse=True cannot be used without a name_or_scope")
@@ -270,7 +271,7 @@ def variable_scope(
                 reuse=reuse or None,
                 name=full,
                 name_scope=full_scope,
-                custom_getter=_nested(custom_getter, outer.custom_getter),
+                custom_getter=nested_getter(custom_getter, outer.custom_getter),
                 **overrides,
             )
         store.open(scope.name)
@@ -284,13 +285,7 @@ def variable_scope(
                 store.opened = counts
 
 
-def _graph_of(values: Any) -> Graph:
-    from engine.graph.default import graph_of
-
-    return graph_of(values)
-
-
-def _nested(inner: Any, outer: Any) -> Any:
+def nested_getter(inner: Any, outer: Any) -> Any:
     """The custom getter of an inner scope, with the outer one's as the getter that it calls."""
     if inner is None or outer is None:
         return inner or outer
@@ -299,156 +294,3 @@ def _nested(inner: Any, outer: Any) -> Any:
         return inner(functools.partial(outer, getter), *args, **kwargs)
 
     return getter
-
-
-def get_variable(
-    name: str,
-    shape: Any = None,
-    dtype: Any = None,
-    initializer: Any = None,
-    regularizer: Any = None,
-    trainable: bool | None = None,
-    collections: Any = None,
-    caching_device: Any = None,
-    partitioner: Any = None,
-    validate_shape: bool = True,
-    use_resource: bool | None = None,
-    custom_getter: Any = None,
-    constraint: Any = None,
-    synchronization: Any = None,
-    aggregation: Any = None,
-) -> Any:
-    """The variable `name` of the current variable scope: made if it is not there, found if the scope reuses, as `tf.get_variable`.
-
-    shape: needed for a new variable unless `initializer` is a value.  initializer: a function of shape and dtype, a function
-    without arguments, or a value; None: the scope's, or Glorot's uniform for floats and zeros for integers and bools.
-    regularizer: a function of the variable whose result joins the collection of regularization losses.
-
-    Raises ValueError if the variable exists and the scope does not reuse, if it does not exist and the scope only reuses, or if
-    shape or dtype are not those of the one found.
-    """
-    del partitioner, use_resource, synchronization, aggregation
-    store = _store()
-    scope = store.scope
-    full_name = f"{scope.name}/{name}" if scope.name else name
-    settings = {
-        "shape": shape,
-        "dtype": dtype,
-        "initializer": scope.initializer if initializer is None else initializer,
-        "regularizer": scope.regularizer if regularizer is None else regularizer,
-        "reuse": scope.reuse,
-        "trainable": trainable,
-        "collections": collections,
-        "caching_device": scope.caching_device if caching_device is None else caching_device,
-        "validate_shape": validate_shape,
-        "constraint": scope.constraint if constraint is None else constraint,
-    }
-    if dtype is None:
-        settings["dtype"] = scope.dtype
-    elif initializer is not None and not callable(initializer) and hasattr(initializer, "dtype"):
-        if as_dtype(initializer.dtype).base_dtype is not as_dtype(dtype).base_dtype:
-            raise ValueError(
-                f"Initializer type '{as_dtype(initializer.dtype).name}' and explicit dtype '{as_dtype(dtype).name}' don't match."
-            )
-    getter = _nested(custom_getter, scope.custom_getter)
-    # The name is the variable scope's alone: name scopes do not enter into it.
-    with name_scope(None):
-        if getter is not None:
-            return getter(functools.partial(_get, store), name=full_name, **settings)
-        return _get(store, full_name, **settings)
-
-
-def get_local_variable(name: str, *args: Any, **kwargs: Any) -> Any:
-    """As `get_variable`, for a variable that is not saved and not trained: it joins the local variables."""
-    kwargs["trainable"] = False
-    kwargs["collections"] = [*(kwargs.get("collections") or ()), GraphKeys.LOCAL_VARIABLES]
-    return get_variable(name, *args, **kwargs)
-
-
-def _get(
-    store: _Store,
-    name: str,
-    shape: Any = None,
-    dtype: Any = dtypes.float32,
-    initializer: Any = None,
-    regularizer: Any = None,
-    reuse: Any = None,
-    trainable: bool | None = None,
-    collections: Any = None,
-    caching_device: Any = None,
-    validate_shape: bool = True,
-    constraint: Any = None,
-    **_: Any,
-) -> Any:
-    from_value = initializer is not None and not callable(initializer)
-    if shape is not None and from_value:
-        raise ValueError("If initializer is a constant, do not specify shape.")
-    wanted, static = as_dtype(dtype), as_shape(shape)
-    found = store.variables.get(name)
-    if found is not None:
-        return _shared(name, found, static, wanted, reuse)
-    if reuse is True:
-        raise ValueError(
-            f"Variable {name} does not exist, or was not created with tf.get_variable(). "
-            "Did you mean to set reuse=tf.AUTO_REUSE in VarScope?"
-        )
-    if initializer is None:
-        initializer = _default_initializer(name, wanted)
-    # get_variable may be called in a loop or a branch; the variable is outside.
-    with get_default_graph().control_dependencies(None):
-        variable = Variable(
-            initial_value=initializer if from_value else _initial_value(initializer, static, wanted),
-            name=name,
-            trainable=trainable,
-            collections=collections,
-            caching_device=caching_device,
-            dtype=None if from_value else wanted.base_dtype,
-            validate_shape=validate_shape,
-            constraint=constraint,
-        )
-    store.variables[name] = variable
-    if regularizer is not None:
-        with colocate_with(variable.op), name_scope(f"{name}/Regularizer/"):
-            loss = regularizer(variable)
-        if loss is not None:
-            add_to_collection(GraphKeys.REGULARIZATION_LOSSES, loss)
-    return variable
-
-
-def _shared(name: str, found: Any, shape: TensorShape, dtype: DType, reuse: Any) -> Any:
-    if not reuse:
-        site = found.op.site.user if found.op.site is not None else None
-        where = f" Originally defined at:\n\n  {site.file}:{site.line} in {site.function}\n    {site.source}" if site else ""
-        raise ValueError(
-            f"Variable {name} already exists, disallowed. "
-            f"Did you mean to set reuse=True or reuse=tf.AUTO_REUSE in VarScope?{where}"
-        )
-    if not shape.is_compatible_with(found.get_shape()):
-        raise ValueError(f"Trying to share variable {name}, but specified shape {shape} and found shape {found.get_shape()}.")
-    if not dtype.is_compatible_with(found.dtype):
-        raise ValueError(f"Trying to share variable {name}, but specified dtype {dtype.name} and found dtype {found.dtype.name}.")
-    return found
-
-
-def _default_initializer(name: str, dtype: DType) -> Any:
-    if dtype.is_floating:
-        return glorot_uniform_initializer()
-    if dtype.is_integer or dtype.is_bool:
-        return zeros_initializer()
-    raise ValueError(f"An initializer for variable {name} of {dtype!r} is required")
-
-
-def _initial_value(initializer: Callable[..., Any], shape: TensorShape, dtype: DType) -> Callable[[], Any]:
-    if isinstance(initializer, type):
-        initializer = initializer(dtype=dtype)
-    if shape.is_fully_defined():
-        dims = shape.as_list()
-        if "dtype" in inspect.signature(initializer).parameters:
-            return lambda: initializer(dims, dtype=dtype)
-        return lambda: initializer(dims)
-    if not inspect.signature(initializer).parameters:
-        return initializer
-    raise ValueError(
-        "The initializer passed is not valid. It should be a callable with no arguments and the shape should not be provided "
-        "or an instance of `tf.initializers.*` and `shape` should be fully defined."
-    )

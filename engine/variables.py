@@ -12,11 +12,11 @@ from engine.graph.default import get_collection, get_default_graph, name_scope
 from engine.graph.keys import GraphKeys
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
-from engine.op import row_updates as _row_ops
-from engine.op import state as _state_ops
-from engine.op.masking import boolean_mask
+from engine.op import row_updates
 from engine.op.indexing import getitem
+from engine.op.masking import boolean_mask
 from engine.op.registry import raw
+from engine.op.state import assign, assign_add, assign_sub, count_up_to, is_variable_initialized
 from engine.types.dtypes import DType, as_dtype, string
 from engine.types.shape import TensorShape, as_shape
 
@@ -27,32 +27,17 @@ if TYPE_CHECKING:
 __all__ = [
     "Variable",
     "all_variables",
-    "assign",
-    "assign_add",
-    "assign_sub",
-    "count_up_to",
     "global_variables",
     "global_variables_initializer",
     "initialize_all_variables",
-    "is_variable_initialized",
     "local_variables",
     "local_variables_initializer",
     "model_variables",
     "moving_average_variables",
     "report_uninitialized_variables",
-    "scatter_add",
-    "scatter_div",
-    "scatter_max",
-    "scatter_min",
-    "scatter_mul",
-    "scatter_sub",
-    "scatter_update",
     "trainable_variables",
     "variables_initializer",
 ]
-
-
-_REGISTERED = (_row_ops, _state_ops)  # the ops that this module's functions build
 
 
 class Variable:
@@ -64,7 +49,7 @@ class Variable:
     expected_shape): the static shape, if the initial value's is not it.  constraint: a function of the variable that
     optimizers apply after an update.
 
-    It has a value in a session only after its `initializer` has run there.  Arithmetic reads it: ``v + 1`` adds to what `value()` gives.
+    It has a value in a session only after its `initializer` has run there.  Arithmetic reads it: ``v + 1`` adds to `value()`.
     Raises ValueError without an initial value, or if that has no static shape and `validate_shape` asks for one.
     """
 
@@ -107,7 +92,9 @@ class Variable:
         if initial_value is None:
             raise ValueError("initial_value must be specified.")
         if isinstance(collections, str) or not isinstance(collections, Iterable | None):
-            raise ValueError(f"The collections of a Variable are a list, tuple or set of names, not {collections!r}")
+            raise ValueError(
+                f"The collections of a Variable are a list, tuple or set of names, not {collections!r}"
+            )
         self._trainable = trainable is None or bool(trainable)
         self._constraint = constraint
         self._save_slice_info: Any = None
@@ -125,7 +112,14 @@ class Variable:
         graph.add_to_collections(names, self)
 
     def _build(
-        self, graph: Graph, scope: str, given: Any, dtype: DType | None, validate: bool, static: Any, caching_device: Any
+        self,
+        graph: Graph,
+        scope: str,
+        given: Any,
+        dtype: DType | None,
+        validate: bool,
+        static: Any,
+        caching_device: Any,
     ) -> None:
         if callable(given):
             # The variable that these nodes belong with is not there yet; its name is known.  (Where the variable itself
@@ -175,7 +169,9 @@ class Variable:
         """
         return self._guarded(self._initial_value, {}, ())
 
-    def _guarded(self, tensor: Tensor, done: dict[Operation, Operation], path: tuple[Operation, ...]) -> Tensor:
+    def _guarded(
+        self, tensor: Tensor, done: dict[Operation, Operation], path: tuple[Operation, ...]
+    ) -> Tensor:
         op = tensor.op
         if op in path:  # a loop: left as it is
             return tensor
@@ -183,7 +179,9 @@ class Variable:
             done[op] = self._guarded_op(op, done, (*path, op))
         return done[op].outputs[tensor.value_index]
 
-    def _guarded_op(self, op: Operation, done: dict[Operation, Operation], path: tuple[Operation, ...]) -> Operation:
+    def _guarded_op(
+        self, op: Operation, done: dict[Operation, Operation], path: tuple[Operation, ...]
+    ) -> Operation:
         if op.type == "IsVariableInitialized":
             return op
         if op.type in ("Variable", "VariableV2"):
@@ -286,22 +284,30 @@ class Variable:
 
         session = session or get_default_session()
         if session is None:
-            raise ValueError("Either a session argument should be provided or a default session should be established")
+            raise ValueError(
+                "Either a session argument should be provided or a default session should be established"
+            )
         session.run(self.initializer, {self.initializer.inputs[1]: value})
 
     # Changing.  Each returns a reference to the variable, to be run or read.
 
-    def assign(self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
+    def assign(
+        self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
         """A node that sets the variable to `value`."""
         node = assign(self._variable, value, use_locking=use_locking, name=name)
         return node if read_value else node.op
 
-    def assign_add(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
         """A node that adds `delta` to the variable."""
         node = assign_add(self._variable, delta, use_locking=use_locking, name=name)
         return node if read_value else node.op
 
-    def assign_sub(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
         """A node that subtracts `delta` from the variable."""
         node = assign_sub(self._variable, delta, use_locking=use_locking, name=name)
         return node if read_value else node.op
@@ -312,19 +318,25 @@ class Variable:
         found: Tensor = kind(self._variable, delta.indices, delta.values, use_locking=use_locking, name=name)
         return found
 
-    def scatter_update(self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None) -> Tensor:
+    def scatter_update(
+        self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None
+    ) -> Tensor:
         """A node that sets the rows `sparse_delta.indices` to `sparse_delta.values`."""
-        return self._scatter(raw.ScatterUpdate, sparse_delta, use_locking, name)
+        return self._scatter(row_updates.scatter_update, sparse_delta, use_locking, name)
 
-    def scatter_add(self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None) -> Tensor:
+    def scatter_add(
+        self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None
+    ) -> Tensor:
         """A node that adds `sparse_delta.values` to the rows `sparse_delta.indices`."""
-        return self._scatter(raw.ScatterAdd, sparse_delta, use_locking, name)
+        return self._scatter(row_updates.scatter_add, sparse_delta, use_locking, name)
 
-    def scatter_sub(self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None) -> Tensor:
+    def scatter_sub(
+        self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None
+    ) -> Tensor:
         """A node that subtracts `sparse_delta.values` from the rows `sparse_delta.indices`."""
-        return self._scatter(raw.ScatterSub, sparse_delta, use_locking, name)
+        return self._scatter(row_updates.scatter_sub, sparse_delta, use_locking, name)
 
-    def count_up_to(self, limit: int) -> Tensor:
+    def count_up_to(self, limit: int) -> Any:
         """A node that adds 1 and returns what was before, and fails with OutOfRangeError at `limit`."""
         return count_up_to(self._variable, limit)
 
@@ -350,8 +362,9 @@ def _on_value(operator: str) -> Callable[..., Any]:
     return apply
 
 
+_BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
 _OPERATORS = (
-    *(f"__{side}{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor") for side in ("", "r")),
+    *(f"__{name}__" for name in _BINARY), *(f"__r{name}__" for name in _BINARY),
     "__neg__", "__abs__", "__invert__", "__lt__", "__le__", "__gt__", "__ge__",
 )  # fmt: skip
 
@@ -369,52 +382,6 @@ def _convert(value: Variable, dtype: Any = None, name: str | None = None, as_ref
 
 
 register_tensor_conversion_function(Variable, _convert)
-
-
-# Functions that change variables.
-
-
-def assign(ref: Any, value: Any, validate_shape: bool | None = None, use_locking: bool | None = None, name: str | None = None) -> Any:
-    """A node that sets the variable `ref` to `value` and returns the variable, as `tf.assign`."""
-    return raw.Assign(ref, value, validate_shape=validate_shape, use_locking=use_locking, name=name)
-
-
-def assign_add(ref: Any, value: Any, use_locking: bool | None = None, name: str | None = None) -> Any:
-    """A node that adds `value` to the variable `ref` and returns the variable, as `tf.assign_add`."""
-    return raw.AssignAdd(ref, value, use_locking=use_locking, name=name)
-
-
-def assign_sub(ref: Any, value: Any, use_locking: bool | None = None, name: str | None = None) -> Any:
-    """A node that subtracts `value` from the variable `ref` and returns the variable, as `tf.assign_sub`."""
-    return raw.AssignSub(ref, value, use_locking=use_locking, name=name)
-
-
-def count_up_to(ref: Any, limit: int, name: str | None = None) -> Tensor:
-    """A node that adds 1 to the scalar variable `ref`, returns what was before, and fails with OutOfRangeError at `limit`."""
-    found: Tensor = raw.CountUpTo(ref, limit=limit, name=name)
-    return found
-
-
-def _scatterer(op_type: str, what: str) -> Callable[..., Any]:
-    def scatter(ref: Any, indices: Any, updates: Any, use_locking: bool | None = None, name: str | None = None) -> Any:
-        return getattr(raw, op_type)(ref, indices, updates, use_locking=use_locking, name=name)
-
-    scatter.__name__ = scatter.__qualname__ = "scatter_" + op_type.removeprefix("Scatter").lower()
-    scatter.__doc__ = f"""A node that {what} the rows `indices` of the variable `ref`, and returns the variable.
-
-    indices: int32 or int64, any shape; updates: shape ``indices.shape + ref.shape[1:]``, or a scalar.  Rows that come twice are
-    changed twice, in order.  An index out of range is an InvalidArgumentError when it runs.
-    """
-    return scatter
-
-
-scatter_update = _scatterer("ScatterUpdate", "puts `updates` into")
-scatter_add = _scatterer("ScatterAdd", "adds `updates` to")
-scatter_sub = _scatterer("ScatterSub", "subtracts `updates` from")
-scatter_mul = _scatterer("ScatterMul", "multiplies by `updates`")
-scatter_div = _scatterer("ScatterDiv", "divides by `updates`")
-scatter_min = _scatterer("ScatterMin", "takes the minimum with `updates` of")
-scatter_max = _scatterer("ScatterMax", "takes the maximum with `updates` of")
 
 
 # Collections of variables.
@@ -468,11 +435,6 @@ def local_variables_initializer() -> Operation:
     return variables_initializer(local_variables())
 
 
-def is_variable_initialized(variable: Any) -> Any:
-    """A bool tensor: whether the variable has a value in the session."""
-    return raw.IsVariableInitialized(variable)
-
-
 def report_uninitialized_variables(
     var_list: Sequence[Any] | None = None, name: str = "report_uninitialized_variables"
 ) -> Any:
@@ -481,6 +443,8 @@ def report_uninitialized_variables(
     with name_scope(name):
         if not variables:
             return convert_to_tensor([], dtype=string, name="Const")
-        missing = raw.LogicalNot(raw.Pack([is_variable_initialized(each) for each in variables], axis=0, name="stack"))
+        missing = raw.LogicalNot(
+            raw.Pack([is_variable_initialized(each) for each in variables], axis=0, name="stack")
+        )
         names = convert_to_tensor([each.op.name for each in variables], dtype=string, name="Const")
         return boolean_mask(names, missing)

@@ -272,7 +272,7 @@ class _Walk:
         function = get_gradient_function(op)
         if function is NotDifferentiable:
             return [None] * len(op._inputs)
-        with self._colocated(op), self._loops.entered(op, before=False):
+        with self._graph._original_op(op), self._colocated(op), self._loops.entered(op, before=False):
             for i, (tensor, grad) in enumerate(zip(op.outputs, out_grads, strict=True)):
                 if grad is None and _is_differentiable(tensor):
                     out_grads[i] = self._loops.zeros_for(op, i)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from engine.control.cond import cond
@@ -45,13 +46,13 @@ __all__ = [
 ]
 
 
-def Assert(  # noqa: N802 (TensorFlow's name)
+def Assert(
     condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None
 ) -> Operation:
     """An operation that fails, showing the tensors `data`, if the scalar bool `condition` is false; as `tf.Assert`.
 
-    It does nothing unless something waits for it: use it under `control_dependencies`.  summarize: how many elements of each tensor
-    are shown (None: 3).
+    It does nothing unless something waits for it: use it under `control_dependencies`.  summarize: how many elements of each
+    tensor are shown (None: 3).
     """
     attrs = {} if summarize is None else {"summarize": summarize}
     with name_scope(name, "Assert", [condition, *data]):
@@ -61,7 +62,9 @@ def Assert(  # noqa: N802 (TensorFlow's name)
             return direct
         # Whatever else is shown might live on a device: a branch keeps it there while all is well.
         holds = convert_to_tensor(condition, name="Condition")
-        guarded = cond(holds, no_op, lambda: raw.Assert(holds, list(data), **attrs, name="Assert"), name="AssertGuard")
+        guarded = cond(
+            holds, no_op, lambda: raw.Assert(holds, list(data), **attrs, name="Assert"), name="AssertGuard"
+        )
         op: Operation = guarded.op
         return op
 
@@ -81,7 +84,9 @@ def _check(
     summarize: int | None,
 ) -> Operation:
     if known is False:
-        raise errors.InvalidArgumentError(None, None, _shown([each for each in data if not (isinstance(each, str) and not each)]))
+        raise errors.InvalidArgumentError(
+            None, None, _shown([each for each in data if not (isinstance(each, str) and not each)])
+        )
     return Assert(condition, data, summarize=summarize)
 
 
@@ -112,52 +117,92 @@ def _compare(
 
 
 def assert_equal(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation:
     """An operation that fails unless x == y everywhere (broadcast).  Raises InvalidArgumentError if that is clear already."""
     return _compare("==", "assert_equal", raw.Equal, np.equal, x, y, data, summarize, message, name)
 
 
 def assert_none_equal(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation:
     """An operation that fails unless x != y everywhere; see `assert_equal`."""
-    return _compare("!=", "assert_none_equal", raw.NotEqual, np.not_equal, x, y, data, summarize, message, name)
+    return _compare(
+        "!=", "assert_none_equal", raw.NotEqual, np.not_equal, x, y, data, summarize, message, name
+    )
 
 
 def assert_less(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation:
     """An operation that fails unless x < y everywhere; see `assert_equal`."""
     return _compare("<", "assert_less", raw.Less, np.less, x, y, data, summarize, message, name)
 
 
 def assert_less_equal(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation:
     """An operation that fails unless x <= y everywhere; see `assert_equal`."""
-    return _compare("<=", "assert_less_equal", raw.LessEqual, np.less_equal, x, y, data, summarize, message, name)
+    return _compare(
+        "<=", "assert_less_equal", raw.LessEqual, np.less_equal, x, y, data, summarize, message, name
+    )
 
 
 def assert_greater(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation:
     """An operation that fails unless x > y everywhere; see `assert_equal`."""
     return _compare(">", "assert_greater", raw.Greater, np.greater, x, y, data, summarize, message, name)
 
 
 def assert_greater_equal(
-    x: Any, y: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    y: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation:
     """An operation that fails unless x >= y everywhere; see `assert_equal`."""
-    return _compare(">=", "assert_greater_equal", raw.GreaterEqual, np.greater_equal, x, y, data, summarize, message, name)
+    return _compare(
+        ">=", "assert_greater_equal", raw.GreaterEqual, np.greater_equal, x, y, data, summarize, message, name
+    )
 
 
 def _against_zero(
     symbol: str, default_name: str, test: Callable[..., Operation], zero_first: bool
 ) -> Callable[..., Operation]:
     def check(
-        x: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+        x: Any,
+        data: Any = None,
+        summarize: int | None = None,
+        message: str | None = None,
+        name: str | None = None,
     ) -> Operation:
         with name_scope(name, default_name, [x, *(data or ())]):
             values = convert_to_tensor(x, name="x")
@@ -192,15 +237,18 @@ def assert_near(
     with name_scope(name, "assert_near", [x, y]):
         left = convert_to_tensor(x, name="x")
         right = convert_to_tensor(y, name="y", dtype=left.dtype.base_dtype)
-        import ml_dtypes
-
-        tolerance = 10 * float(ml_dtypes.finfo(left.dtype.real_dtype.np_dtype).eps)
-        relative = convert_to_tensor(tolerance if rtol is None else rtol, dtype=left.dtype.real_dtype.base_dtype, name="rtol")
-        absolute = convert_to_tensor(tolerance if atol is None else atol, dtype=left.dtype.real_dtype.base_dtype, name="atol")
+        finfo: Any = ml_dtypes.finfo
+        tolerance = 10 * float(finfo(left.dtype.real_dtype.np_dtype).eps)
+        relative = convert_to_tensor(
+            tolerance if rtol is None else rtol, dtype=left.dtype.real_dtype.base_dtype, name="rtol"
+        )
+        absolute = convert_to_tensor(
+            tolerance if atol is None else atol, dtype=left.dtype.real_dtype.base_dtype, name="atol"
+        )
         if data is None:
             data = [
                 message or "",
-                "x and y not equal to tolerance rtol = %s, atol = %s" % (rtol or tolerance, atol or tolerance),
+                f"x and y not equal to tolerance rtol = {rtol or tolerance}, atol = {atol or tolerance}",
                 f"x ({left.name}) = ", left, f"y ({right.name}) = ", right,
             ]  # fmt: skip
         bound = absolute + relative * raw.Abs(right)
@@ -239,18 +287,39 @@ def _rank_check(
 
 
 def assert_rank(
-    x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    rank: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation:
     """An operation that fails unless x has this rank.  Raises ValueError if that is clear already."""
-    return _rank_check(x, rank, data, summarize, message, name, "assert_rank", "", lambda a, b: a == b, raw.Equal)
+    return _rank_check(
+        x, rank, data, summarize, message, name, "assert_rank", "", lambda a, b: a == b, raw.Equal
+    )
 
 
 def assert_rank_at_least(
-    x: Any, rank: Any, data: Any = None, summarize: int | None = None, message: str | None = None, name: str | None = None
+    x: Any,
+    rank: Any,
+    data: Any = None,
+    summarize: int | None = None,
+    message: str | None = None,
+    name: str | None = None,
 ) -> Operation:
     """An operation that fails unless x has at least this rank.  Raises ValueError if that is clear already."""
     return _rank_check(
-        x, rank, data, summarize, message, name, "assert_rank_at_least", "at least ", lambda a, b: a >= b, raw.GreaterEqual
+        x,
+        rank,
+        data,
+        summarize,
+        message,
+        name,
+        "assert_rank_at_least",
+        "at least ",
+        lambda a, b: a >= b,
+        raw.GreaterEqual,
     )
 
 
@@ -271,7 +340,7 @@ def assert_integer(x: Any, message: str | None = None, name: str | None = None) 
         values = convert_to_tensor(x, name="x")
         if not values.dtype.is_integer:
             prefix = f"{message}  " if message else ""
-            raise TypeError(f"{prefix}Expected \"x\" to be integer type.  Found: {values.dtype!r}")
+            raise TypeError(f'{prefix}Expected "x" to be integer type.  Found: {values.dtype!r}')
         return no_op(name="statically_determined_was_integer")
 
 

@@ -155,6 +155,7 @@ class Graph:
                 except BaseException:
                     self._withdraw(op)
                     raise
+            op._original_op = scopes.original
             op._id = len(self._nodes) + 1
             self._nodes[full_name] = op
         if scopes.colocation:
@@ -322,6 +323,16 @@ class Graph:
             yield
         finally:
             scopes.attrs = old
+
+    @contextlib.contextmanager
+    def _original_op(self, op: Operation) -> Iterator[None]:
+        """Operations built inside belong to the gradient of `op`."""
+        scopes = self._scopes
+        old, scopes.original = scopes.original, op
+        try:
+            yield
+        finally:
+            scopes.original = old
 
     def _get_control_flow_context(self) -> Any:
         return self._scopes.context

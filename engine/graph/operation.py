@@ -29,6 +29,7 @@ class Operation:
         "_device",
         "_id",
         "_inputs",
+        "_original_op",
         "attrs",
         "graph",
         "name",
@@ -59,6 +60,7 @@ class Operation:
         self._device = device
         self.site = site
         self._context: Any = None
+        self._original_op: Operation | None = None  # the forward operation, for a node of its gradient
         self._id = -1
         self.outputs = [Tensor(self, i, dtype) for i, dtype in enumerate(output_dtypes)]
         for tensor in self._inputs:

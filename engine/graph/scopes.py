@@ -44,6 +44,7 @@ class Scopes(threading.local):
         self.container = ""
         self.gradient_override: dict[str, str] = {}
         self.attrs: dict[str, Any] = {}
+        self.original: Operation | None = None
 
     def control_inputs_for(self, inputs: Sequence[Any]) -> list[Operation]:
         """The control inputs that a node with these input tensors gets from the blocks around it."""

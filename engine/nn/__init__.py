@@ -9,6 +9,7 @@ from engine.op.conv import *
 from engine.op.cross_entropy import *
 from engine.op.dropout import *
 from engine.op.pool import *
+from engine.op.smooth_activation import *
 from engine.op.softmax import *
 from engine.op.sorting import top_k
 from engine.op.statistics import l2_loss

@@ -15,10 +15,11 @@ from engine.op import batchnorm_samples
 from engine.op.batchnorm_samples import channel
 from engine.op.kernels import invalid, shape_text
 from engine.op.registry import op, raw
-from engine.types import dtypes, errors
+from engine.types import dtypes
 from engine.types.shape import TensorShape
 
 __all__ = ["batch_normalization", "fused_batch_norm", "moments"]
+
 
 def _layout(k: Any, x: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The axes over which statistics are taken, and the shape that spreads a vector of channels over x."""
@@ -33,7 +34,8 @@ def _check_vectors(channels: int, **vectors: Any) -> None:
     for name, vector in vectors.items():
         if vector.shape != (channels,):
             raise invalid(
-                f"{name} must have the same number of elements as the channels of x, got {shape_text(vector.shape)} and {channels}"
+                f"{name} must have one element for each channel of x: "
+                f"got shape {shape_text(vector.shape)} and {channels} channels"
             )
 
 
@@ -74,12 +76,15 @@ def _forward_v3(k: Any, x: Any, scale: Any, offset: Any, mean: Any, variance: An
     return (*_forward(k, x, scale, offset, mean, variance), k.xp.zeros((), scale.dtype))
 
 
-def _backward(k: Any, gradient: Any, x: Any, scale: Any, mean: Any, variance: Any, *_: Any) -> tuple[Any, ...]:
+def _backward(
+    k: Any, gradient: Any, x: Any, scale: Any, mean: Any, variance: Any, *_: Any
+) -> tuple[Any, ...]:
     xp, attrs = k.xp, k.attrs
     axes, spread = _layout(k, x)
     if gradient.shape != x.shape:
         raise invalid(
-            f"x and y_backprop must have same shape, but x has shape {shape_text(x.shape)} and y_backprop has shape {shape_text(gradient.shape)}"
+            f"x and y_backprop must have same shape, but x has shape {shape_text(x.shape)} "
+            f"and y_backprop has shape {shape_text(gradient.shape)}"
         )
     _check_vectors(x.shape[channel(attrs["data_format"], x.ndim)], scale=scale, mean=mean, variance=variance)
     dtype = scale.dtype
@@ -190,7 +195,8 @@ op(
 
 op(
     "FusedBatchNormGrad(y_backprop: T, x: T, scale: T, reserve_space_1: T, reserve_space_2: T; T: {float32}, "
-    f"epsilon: float = 0.0001, {_FOUR}) -> x_backprop: T, scale_backprop: T, offset_backprop: T, reserve_space_3: T, reserve_space_4: T",
+    f"epsilon: float = 0.0001, {_FOUR}) -> "
+    "x_backprop: T, scale_backprop: T, offset_backprop: T, reserve_space_3: T, reserve_space_4: T",
     kernel=_backward,
     shape=_backward_shape,
     samples=batchnorm_samples.backward_samples(False, False),
@@ -239,17 +245,22 @@ def fused_batch_norm(
 
     x: [batch, height, width, channels] or with the channels second, float16, bfloat16 or float32; scale, offset, mean, variance:
     float32, one a channel.  Training: the statistics are x's own, and those returned are for a moving average (the variance
-    divided by n - 1), blended into `mean` and `variance` if exponential_avg_factor is not 1.  Otherwise `mean` and `variance` are used.
+    divided by n - 1), blended into `mean` and `variance` if exponential_avg_factor is not 1.  Otherwise `mean` and `variance`
+    are used.
     Raises ValueError if those are needed and missing.
     """
     if (not is_training or exponential_avg_factor != 1.0) and (mean is None or variance is None):
-        raise ValueError("Both `mean` and `variance` must be given if `is_training` is False or `exponential_avg_factor` is not 1.0")
+        raise ValueError(
+            "Both `mean` and `variance` must be given if `is_training` is False or `exponential_avg_factor` is not 1.0"
+        )
     values = convert_to_tensor(x, name="input")
     gain = convert_to_tensor(scale, name="scale")
     shift = convert_to_tensor(offset, name="offset")
     nothing = np.zeros((0,), np.float32)
     old_mean = convert_to_tensor(nothing if mean is None else mean, name="Const" if mean is None else "mean")
-    old_variance = convert_to_tensor(nothing if variance is None else variance, name="Const" if variance is None else "variance")
+    old_variance = convert_to_tensor(
+        nothing if variance is None else variance, name="Const" if variance is None else "variance"
+    )
     found = raw.FusedBatchNormV3(
         values,
         gain,
@@ -266,7 +277,12 @@ def fused_batch_norm(
 
 
 def moments(
-    x: Any, axes: Any, shift: Any = None, name: str | None = None, keep_dims: bool | None = None, keepdims: bool | None = None
+    x: Any,
+    axes: Any,
+    shift: Any = None,
+    name: str | None = None,
+    keep_dims: bool | None = None,
+    keepdims: bool | None = None,
 ) -> tuple[Any, Any]:
     """Mean and variance (divided by n) of x over `axes`, as `tf.nn.moments`; float16 is computed in float32.
 
@@ -292,7 +308,13 @@ def moments(
 
 
 def batch_normalization(
-    x: Any, mean: Any, variance: Any, offset: Any, scale: Any, variance_epsilon: float, name: str | None = None
+    x: Any,
+    mean: Any,
+    variance: Any,
+    offset: Any,
+    scale: Any,
+    variance_epsilon: float,
+    name: str | None = None,
 ) -> Any:
     """(x - mean) / sqrt(variance + variance_epsilon) · scale + offset, broadcast, as `tf.nn.batch_normalization`.
 

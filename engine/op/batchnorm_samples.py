@@ -19,12 +19,14 @@ def channel(data_format: str, rank: int) -> int:
     return 1 if data_format.startswith("NC") else rank - 1
 
 
-def _cases(rng: np.random.Generator, dtype: DType, rank5: bool) -> Iterator[tuple[Any, list[Any], dict[str, Any]]]:
+def _cases(
+    rng: np.random.Generator, dtype: DType, rank5: bool
+) -> Iterator[tuple[Any, list[Any], dict[str, Any]]]:
     def vectors(channels: int) -> list[Any]:
         found = [random_array(rng, dtypes.float32, (channels,)) for _ in range(4)]
         return [*found[:3], np.abs(found[3]) + np.float32(0.5)]
 
-    layouts = [((2, 3, 4, 2), "NHWC"), ((2, 3, 2, 2), "NCHW")]
+    layouts: list[tuple[tuple[int, ...], str]] = [((2, 3, 4, 2), "NHWC"), ((2, 3, 2, 2), "NCHW")]
     if rank5:
         layouts += [((2, 2, 2, 3, 2), "NDHWC"), ((2, 2, 2, 2, 3), "NCDHW")]
     for shape, data_format in layouts:
@@ -33,7 +35,11 @@ def _cases(rng: np.random.Generator, dtype: DType, rank5: bool) -> Iterator[tupl
         for training in (True, False):
             attrs = {"data_format": data_format, "is_training": training, "epsilon": 0.0078125}
             yield x, vectors(channels), attrs
-    yield random_array(rng, dtype, (3, 2, 2, 2)), vectors(2), {"exponential_avg_factor": 0.25, "epsilon": 0.0078125}
+    yield (
+        random_array(rng, dtype, (3, 2, 2, 2)),
+        vectors(2),
+        {"exponential_avg_factor": 0.25, "epsilon": 0.0078125},
+    )
     yield random_array(rng, dtype, (1, 1, 1, 2)), vectors(2), {"epsilon": 0.0078125}
 
 
@@ -55,7 +61,9 @@ def backward_samples(rank5: bool, with_third: bool) -> Any:
             if "exponential_avg_factor" in attrs or x.shape[0] == 1:
                 continue
             rest = [np.zeros((), np.float32)] if with_third else []
-            yield Sample(random_array(rng, dtype, x.shape), x, scale, mean, variance, *rest, attrs=attrs, grad=())
+            yield Sample(
+                random_array(rng, dtype, x.shape), x, scale, mean, variance, *rest, attrs=attrs, grad=()
+            )
 
     return samples
 
@@ -110,7 +118,9 @@ def backward_reference(
 ) -> tuple[Any, ...]:
     """By the chain rule through y = s · (x - m)/√(v + ε), then m and v as functions of x."""
     rows, to_scale, to_offset = [], [], []
-    for c, (g, row) in enumerate(zip(_bychannel(gradient, data_format), _bychannel(x, data_format), strict=True)):
+    for c, (g, row) in enumerate(
+        zip(_bychannel(gradient, data_format), _bychannel(x, data_format), strict=True)
+    ):
         deviation = (variance[c] + epsilon) ** 0.5
         normalized = (row - mean[c]) / deviation
         direct = g * scale[c] / deviation

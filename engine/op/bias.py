@@ -12,7 +12,6 @@ from engine.graph.default import name_scope
 from engine.op.kernels import invalid, shape_text
 from engine.op.registry import op, raw
 from engine.op.samples import Sample, random_array
-from engine.types import errors
 from engine.types.shape import TensorShape
 
 if TYPE_CHECKING:
@@ -42,9 +41,7 @@ def _data_format(attrs: Any) -> str:
 def _bias_add(k: Any, value: Any, bias: Any) -> Any:
     axis = channel_axis(_data_format(k.attrs), value.ndim)
     if value.ndim < 2 or axis >= value.ndim:
-        raise invalid(
-            f"Input tensor must be at least {max(2, axis + 1)}D: {shape_text(value.shape)}"
-        )
+        raise invalid(f"Input tensor must be at least {max(2, axis + 1)}D: {shape_text(value.shape)}")
     if bias.ndim != 1:
         raise invalid(f"Biases must be 1D: {shape_text(bias.shape)}")
     if bias.shape[0] != value.shape[axis]:
@@ -60,12 +57,12 @@ def _bias_add(k: Any, value: Any, bias: Any) -> Any:
 def _bias_add_shape(node: Any) -> TensorShape:
     data_format = _data_format(node.attrs)
     bias = node.inputs[1].shape.with_rank(1)
-    value = node.inputs[0].shape.with_rank_at_least(2 if data_format == "NHWC" else 3)
-    if value.ndims is None:
+    value: TensorShape = node.inputs[0].shape.with_rank_at_least(2 if data_format == "NHWC" else 3)
+    if value.dims_or_none is None:
         return TensorShape(None)
     dims = list(value.dims_or_none)
     axis = channel_axis(data_format, len(dims))
-    (dims[axis],) = TensorShape.of((dims[axis],)).merge_with(bias).dims_or_none
+    (dims[axis],) = TensorShape.of((dims[axis],)).merge_with(bias).as_list()
     return TensorShape.of(tuple(dims))
 
 
@@ -113,9 +110,7 @@ op(
 def _bias_add_grad(k: Any, g: Any) -> Any:
     axis = channel_axis(_data_format(k.attrs), g.ndim)
     if g.ndim < 2 or axis >= g.ndim:
-        raise invalid(
-            f"Input tensor must be at least {max(2, axis + 1)}D: {shape_text(g.shape)}"
-        )
+        raise invalid(f"Input tensor must be at least {max(2, axis + 1)}D: {shape_text(g.shape)}")
     return narrow_sum(k.xp, g, tuple(i for i in range(g.ndim) if i != axis))
 
 
@@ -145,7 +140,9 @@ def _bias_add_grad_samples(rng: np.random.Generator, dtype: DType | None) -> Ite
 
 def _bias_add_grad_reference(g: Any, data_format: str = "NHWC") -> Any:
     channels = g.shape[-1] if data_format == "NHWC" else g.shape[1]
-    return np.array([np.sum(g[..., c] if data_format == "NHWC" else g[:, c]) for c in range(channels)], g.dtype)
+    return np.array(
+        [np.sum(g[..., c] if data_format == "NHWC" else g[:, c]) for c in range(channels)], g.dtype
+    )
 
 
 op(
@@ -165,7 +162,11 @@ def bias_add(value: Any, bias: Any, data_format: str | None = None, name: str | 
     the second in "NCHW".  Raises ValueError for another data format, or if the static shapes do not fit.
     """
     with name_scope(name, "BiasAdd", [value, bias]) as scope:
-        if data_format is not None and data_format[:2] not in ("NC", "NH", "ND", "NW") and data_format != "N...C":
+        if (
+            data_format is not None
+            and data_format[:2] not in ("NC", "NH", "ND", "NW")
+            and data_format != "N...C"
+        ):
             raise ValueError(f"`data_format` must be of the form 'N...C' or 'NC...', not '{data_format}'")
         channels_first = data_format is not None and data_format.startswith("NC")
         x = convert_to_tensor(value, name="input")

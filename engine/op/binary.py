@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from engine.graph.convert import convert_to_tensor
+from engine.graph.default import control_dependencies
 from engine.op import shapes
-from engine.op.broadcasting import unbroadcast
+from engine.op.broadcasting import fully_known_and_equal, unbroadcast
+from engine.op.const import constant
 from engine.op.elementwise import INEXACT, conjugate
+from engine.op.fills import ones_like, zeros_like
 from engine.op.registry import Kernel, OpDef, op, raw
 from engine.op.samples import Sample, pairs, random_array
 from engine.types import dtypes, errors
@@ -52,7 +55,11 @@ def binary(
 
 
 def _add_grad(op: Any, g: Any) -> Any:
-    return unbroadcast(op, g, g)
+    return (g, g) if fully_known_and_equal(*op.inputs, g) else unbroadcast(op, g, g)
+
+
+def _sub_grad(op: Any, g: Any) -> Any:
+    return (g, -g) if fully_known_and_equal(*op.inputs, g) else unbroadcast(op, g, -g)
 
 
 # Add differs from AddV2 in that it also joins strings; in TensorFlow 2's compat.v1, `+` and tf.add make an AddV2.
@@ -90,14 +97,17 @@ subtract = binary(
     "Sub",
     "numbers",
     ufunc="subtract",
-    grad=lambda op, g: unbroadcast(op, g, -g),
+    grad=_sub_grad,
     samples=pairs(-9, 9),
 )
 
 
 def _mul_grad(op: Any, g: Any) -> Any:
     x, y = op.inputs
-    return unbroadcast(op, g * conjugate(y), conjugate(x) * g)
+    if g.dtype in (dtypes.float32, dtypes.int32) and fully_known_and_equal(x, y, g):
+        return raw.Mul(g, y), raw.Mul(g, x)
+    x, y = conjugate(x), conjugate(y)
+    return unbroadcast(op, raw.Mul(g, y), raw.Mul(x, g))
 
 
 multiply = binary("Mul", "numbers", ufunc="multiply", grad=_mul_grad, samples=pairs(-9, 9))
@@ -128,8 +138,8 @@ def _pow_grad(op: Any, g: Any) -> Any:
     grad_x = g * y * raw.Pow(x, y - 1.0)
     # log x where it is defined, else 0, without ever taking the logarithm of what is not: 0 · NaN would be NaN.
     defined = raw.NotEqual(x, 0.0) if x.dtype.is_complex else raw.Greater(x, 0.0)
-    safe = raw.Select(defined, x, raw.OnesLike(x))
-    log_x = raw.Select(defined, raw.Log(safe), raw.ZerosLike(x))
+    safe = raw.Select(defined, x, ones_like(x))
+    log_x = raw.Select(defined, raw.Log(safe), zeros_like(x))
     return unbroadcast(op, grad_x, g * z * log_x)
 
 
@@ -157,8 +167,8 @@ pow = binary("Pow", _POW_TYPES, kernel=_pow, grad=_pow_grad, samples=_pow_sample
 def _extreme_grad(compare: str) -> Callable[[Any, Any], Any]:
     def grad(op: Any, g: Any) -> Any:
         x, y = op.inputs
+        zero = zeros_like(g)
         first = getattr(raw, compare)(x, y)
-        zero = raw.ZerosLike(g)
         return unbroadcast(op, raw.SelectV2(first, g, zero), raw.SelectV2(first, zero, g))
 
     return grad
@@ -191,8 +201,10 @@ def _squared_difference(k: Any, x: Any, y: Any) -> Any:
 
 def _squared_difference_grad(op: Any, g: Any) -> Any:
     x, y = op.inputs
-    slope = 2.0 * g * (x - y)
-    return unbroadcast(op, slope, -slope)
+    with control_dependencies([g]):
+        slope = raw.Mul(constant(2.0, g.dtype.base_dtype, name="scalar"), g) * (x - y)
+    grads = slope, -slope
+    return grads if fully_known_and_equal(x, y, g) else unbroadcast(op, *grads)
 
 
 squared_difference = binary(
@@ -215,7 +227,8 @@ def _mul_no_nan(k: Any, x: Any, y: Any) -> Any:
 
 def _mul_no_nan_grad(op: Any, g: Any) -> Any:
     x, y = op.inputs
-    return unbroadcast(op, raw.MulNoNan(g, y), raw.MulNoNan(x, g))
+    grads = raw.MulNoNan(g, conjugate(y)), raw.MulNoNan(conjugate(x), g)
+    return grads if fully_known_and_equal(x, y, g) else unbroadcast(op, *grads)
 
 
 multiply_no_nan = binary(

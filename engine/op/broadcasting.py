@@ -69,20 +69,27 @@ op(
 )
 
 
-def _stretched(mine: Dims | None, other: Dims | None) -> list[int] | None:
-    """The dimensions of the result along which the operand of static shape `mine` was stretched; None: it is not known."""
+def _axes(mine: Dims | None, other: Dims | None) -> tuple[list[int], list[int]] | None:
+    """The dimensions of the result along which two operands of these static shapes are stretched; None: it is not known."""
     if mine is None or other is None:
         return None
     rank = max(len(mine), len(other))
-    missing = rank - len(mine)
-    across = (1,) * (rank - len(other)) + other
-    axes = list(range(missing))
-    for i, size in enumerate(mine, missing):
-        if size == 1 and across[i] != 1:
-            axes.append(i)
-        elif size is None and across[i] != 1:
-            return None  # it may be 1 at run time
+    missing = rank - len(mine), rank - len(other)
+    axes: tuple[list[int], list[int]] = ([], [])
+    for i in range(rank):
+        sizes = [dims[i - gap] if i >= gap else 1 for dims, gap in zip((mine, other), missing, strict=True)]
+        if None in sizes and 1 not in sizes:
+            return None  # the unknown one may be 1 when it runs
+        for j in (0, 1):
+            if i < missing[j] or (sizes[j] == 1 and sizes[1 - j] != 1):
+                axes[j].append(i)
     return axes
+
+
+def fully_known_and_equal(*tensors: Any) -> bool:
+    """Whether the static shapes of all `tensors` are known and the same."""
+    dims = [tensor.shape.dims_or_none for tensor in tensors]
+    return dims[0] is not None and None not in dims[0] and all(each == dims[0] for each in dims)
 
 
 def shape_of(tensor: Any) -> Any:
@@ -93,34 +100,33 @@ def shape_of(tensor: Any) -> Any:
     return np.array(dims, np.int32)
 
 
+def shape_node(tensor: Any) -> Any:
+    """A node named Shape with the shape of `tensor`: a constant where it is known."""
+    from engine.op.array import shape
+
+    return shape(tensor)
+
+
 def unbroadcast(op: Any, grad_x: Any, grad_y: Any) -> tuple[Any, Any]:
     """Sum the gradients for the two inputs of a broadcasting binary op to the shapes of the inputs.
 
     A gradient of None stays None.  Where the static shapes show that an input was not stretched, its gradient is used as it is.
+    The nodes and their names are TensorFlow's, also where their values turn out not to be needed.
     """
     return unbroadcast_pair(op.inputs[0], op.inputs[1], grad_x, grad_y)
 
 
 def unbroadcast_pair(x: Any, y: Any, grad_x: Any, grad_y: Any) -> tuple[Any, Any]:
     """`unbroadcast` for operands x and y of a computation that is not one op."""
-    a, b = x.shape.dims_or_none, y.shape.dims_or_none
-    if a == b and a is not None and None not in a:
-        return grad_x, grad_y
-    axes_x = [] if grad_x is None else _stretched(a, b)
-    axes_y = [] if grad_y is None else _stretched(b, a)
-    if axes_x is None or axes_y is None:
-        computed = raw.BroadcastGradientArgs(raw.Shape(x), raw.Shape(y))
-        axes_x = computed.r0 if axes_x is None else axes_x
-        axes_y = computed.r1 if axes_y is None else axes_y
-    return _summed(grad_x, axes_x, x), _summed(grad_y, axes_y, y)
+    shapes = shape_node(x), shape_node(y)
+    axes: Any = _axes(x.shape.dims_or_none, y.shape.dims_or_none)
+    if axes is None:
+        axes = raw.BroadcastGradientArgs(*shapes)
+    return _summed(grad_x, axes[0], shapes[0]), _summed(grad_y, axes[1], shapes[1])
 
 
-def _summed(gradient: Any, axes: Any, like: Any) -> Any:
-    """`gradient` summed over `axes` (a list, or a tensor) to the shape of `like`."""
-    if isinstance(axes, list):
-        if not axes:
-            return gradient
-        rank = gradient.shape.ndims
-        if rank is not None and axes == list(range(rank - like.shape.ndims)):
-            return raw.Sum(gradient, axes)  # only whole dimensions that `like` lacks
-    return raw.Reshape(raw.Sum(gradient, axes, keep_dims=True), shape_of(like))
+def _summed(gradient: Any, axes: Any, shape: Any) -> Any:
+    """`gradient` summed over `axes` (a list, or a tensor) to `shape`."""
+    if gradient is None or (isinstance(axes, list) and not axes):
+        return gradient
+    return raw.Reshape(raw.Sum(gradient, axes), shape)

@@ -48,7 +48,7 @@ def _build(opdef: OpDef, values: Sequence[Any], attrs: dict[str, Any], graph: Gr
         scopes.name = outer
     specs = signature.outputs
     if len(specs) == 1:
-        return op.outputs if specs[0].is_list else op.outputs[0]
+        return op.outputs[0] if not specs[0].is_list else op.outputs or op  # a list that is empty: nothing to return but the op
     if not specs:
         return op
     return opdef.result_type(*_grouped_outputs(opdef, attrs, op.outputs))

@@ -9,6 +9,7 @@ import numpy as np
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op import shapes
+from engine.op.const import constant
 from engine.op.registry import op, raw
 from engine.op.samples import Sample, array, random_array
 from engine.op.signature import INTS
@@ -134,7 +135,8 @@ def saturate_cast(value: Any, dtype: Any, name: str | None = None) -> Any:
             return cast(value, target, scope)
         low, high = max(source.min, target.min), min(source.max, target.max)
         if (source.min, source.max) != (low, high):
-            value = raw.ClipByValue(value, _inside(low, source), _inside(high, source), name="clamp")
+            least, most = (constant(_inside(limit, source)) for limit in (low, high))
+            value = raw.ClipByValue(value, least, most, name="clamp")
         return cast(value, target, scope)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from engine.graph.default import name_scope
 from engine.op.binary import binary
 from engine.op.registry import NotDifferentiable, OpDef, op, raw
 from engine.op.samples import Sample, pairs, random_array
@@ -117,8 +116,8 @@ logical_or = _logic("LogicalOr", "logical_or")
 
 def logical_xor(x: Any, y: Any, name: str | None = "LogicalXor") -> Any:
     """Whether exactly one of x and y is true: (x or y) and not (x and y)."""
-    with name_scope(name or "LogicalXor") as scope:
-        return raw.LogicalAnd(raw.LogicalOr(x, y), raw.LogicalNot(raw.LogicalAnd(x, y)), name=scope)
+    either = raw.LogicalOr(x, y)
+    return raw.LogicalAnd(either, raw.LogicalNot(raw.LogicalAnd(x, y)), name=name or "LogicalXor")
 
 
 # Equal up to a tolerance.

@@ -63,6 +63,8 @@ def shaped(array: Any, shape: TensorShape, verify: bool) -> Any:
     if verify:
         raise TypeError(f"Expected a value of shape {shape}, got one of shape {TensorShape(array.shape)}")
     count = int(np.prod(dims, dtype=np.int64))
+    if count == 0:  # TensorFlow takes any value here, as it is not used
+        return np.empty(dims, array.dtype)
     if array.size > count:
         raise ValueError(f"Too many values: shape {shape} holds {count} elements, {array.size} were given")
     if array.size == 0:

@@ -24,7 +24,6 @@ from engine.op.windows import (
     to_nhwc,
     windows,
 )
-from engine.types import errors
 from engine.types.shape import TensorShape
 
 __all__ = ["conv2d", "conv2d_backprop_filter", "conv2d_backprop_input", "conv2d_transpose"]
@@ -41,14 +40,10 @@ def _groups(images: int, filters: Sequence[int]) -> int:
     """How many groups the channels fall into: each has filters of its own.  Raises InvalidArgumentError if they don't divide."""
     depth, outputs = filters[2], filters[3]
     if depth == 0 or images % depth:
-        raise invalid(
-            f"input depth must be evenly divisible by filter depth: {images} vs {depth}"
-        )
+        raise invalid(f"input depth must be evenly divisible by filter depth: {images} vs {depth}")
     groups = images // depth
     if groups and outputs % groups:
-        raise invalid(
-            f"output depth must be evenly divisible by number of groups: {outputs} vs {groups}"
-        )
+        raise invalid(f"output depth must be evenly divisible by number of groups: {outputs} vs {groups}")
     return groups
 
 
@@ -61,7 +56,9 @@ def _check_filter(filters: Sequence[int]) -> None:
     if len(filters) != 4:
         raise invalid(f"filter must be 4-dimensional: {shape_text(filters)}")
     if min(filters) <= 0:
-        raise invalid(f"filter must not have zero elements (i.e. all dimensions must be non-zero): {shape_text(filters)}")
+        raise invalid(
+            f"filter must not have zero elements (i.e. all dimensions must be non-zero): {shape_text(filters)}"
+        )
 
 
 def _sizes(values: Any, what: str) -> tuple[int, ...]:
@@ -70,7 +67,9 @@ def _sizes(values: Any, what: str) -> tuple[int, ...]:
     return ints(values)
 
 
-def _checked_gradients(xp: Any, gradients: Any, data_format: str, batch: int, window: Windows, outputs: int) -> Any:
+def _checked_gradients(
+    xp: Any, gradients: Any, data_format: str, batch: int, window: Windows, outputs: int
+) -> Any:
     moved = to_nhwc(xp, gradients, data_format)
     wanted = (batch, *window.output, outputs)
     if moved.shape != wanted:
@@ -122,7 +121,10 @@ def _conv2d_backprop_input(k: Any, input_sizes: Any, filters: Any, gradients: An
             result = im2col.to_input(xp, filters, gradients, window)
         else:
             result = xp.concatenate(
-                [im2col.to_input(xp, filters[..., out], gradients[..., out], window) for (out,) in _parts(groups, filters.shape[3])],
+                [
+                    im2col.to_input(xp, filters[..., out], gradients[..., out], window)
+                    for (out,) in _parts(groups, filters.shape[3])
+                ],
                 axis=3,
             )
     return from_nhwc(xp, result, data_format).astype(dtype, copy=False)
@@ -142,7 +144,9 @@ def _conv2d_backprop_filter(k: Any, images: Any, filter_sizes: Any, gradients: A
     if groups == 1:
         return im2col.to_filter(xp, moved, gradients, window).astype(dtype, copy=False)
     parts = [
-        im2col.to_filter(xp, xp.ascontiguousarray(moved[..., part]), xp.ascontiguousarray(gradients[..., out]), window)
+        im2col.to_filter(
+            xp, xp.ascontiguousarray(moved[..., part]), xp.ascontiguousarray(gradients[..., out]), window
+        )
         for part, out in _parts(groups, moved.shape[3], shape[3])
     ]
     return xp.concatenate(parts, axis=3).astype(dtype, copy=False)
@@ -235,7 +239,9 @@ def _padding(padding: Any) -> dict[str, Any]:
     """The attrs for a padding given by name, or as a list of (before, after) for each dimension."""
     if isinstance(padding, list | tuple):
         if len(padding) != 4 or any(len(pair) != 2 for pair in padding):
-            raise ValueError(f"Explicit padding is a list of 4 pairs [before, after], one a dimension, not {padding!r}")
+            raise ValueError(
+                f"Explicit padding is a list of 4 pairs [before, after], one a dimension, not {padding!r}"
+            )
         return {"padding": "EXPLICIT", "explicit_paddings": [size for pair in padding for size in pair]}
     if not isinstance(padding, str):
         raise ValueError(f"padding must be 'SAME', 'VALID' or a list of 4 pairs, not {padding!r}")
@@ -245,8 +251,8 @@ def _padding(padding: Any) -> dict[str, Any]:
 
 
 def conv2d(
-    input: Any,  # noqa: A002 (TensorFlow's name)
-    filter: Any = None,  # noqa: A002
+    input: Any,
+    filter: Any = None,
     strides: Any = None,
     padding: Any = None,
     use_cudnn_on_gpu: bool = True,
@@ -277,7 +283,7 @@ def conv2d(
 
 def conv2d_backprop_input(
     input_sizes: Any,
-    filter: Any = None,  # noqa: A002
+    filter: Any = None,
     out_backprop: Any = None,
     strides: Any = None,
     padding: Any = None,
@@ -302,7 +308,7 @@ def conv2d_backprop_input(
 
 
 def conv2d_backprop_filter(
-    input: Any,  # noqa: A002
+    input: Any,
     filter_sizes: Any,
     out_backprop: Any,
     strides: Any = None,
@@ -328,13 +334,13 @@ def conv2d_backprop_filter(
 
 def conv2d_transpose(
     value: Any = None,
-    filter: Any = None,  # noqa: A002
+    filter: Any = None,
     output_shape: Any = None,
     strides: Any = None,
     padding: Any = "SAME",
     data_format: str = "NHWC",
     name: str | None = None,
-    input: Any = None,  # noqa: A002
+    input: Any = None,
     filters: Any = None,
     dilations: Any = None,
 ) -> Any:

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 _CASES: tuple[tuple[tuple[int, int, int, int], tuple[int, int, int, int], dict[str, Any]], ...] = (
     ((2, 4, 5, 2), (2, 3, 2, 3), {"strides": (1, 1, 1, 1), "padding": "VALID"}),
     ((1, 4, 5, 1), (3, 2, 1, 2), {"strides": (1, 2, 2, 1), "padding": "SAME"}),
-    ((1, 5, 4, 2), (2, 2, 2, 1), {"strides": (1, 2, 1, 1), "padding": "EXPLICIT", "explicit_paddings": (0, 0, 1, 0, 0, 2, 0, 0)}),
+    (
+        (1, 5, 4, 2),
+        (2, 2, 2, 1),
+        {"strides": (1, 2, 1, 1), "padding": "EXPLICIT", "explicit_paddings": (0, 0, 1, 0, 0, 2, 0, 0)},
+    ),
     ((1, 6, 6, 1), (2, 3, 1, 1), {"strides": (1, 1, 1, 1), "padding": "SAME", "dilations": (1, 2, 2, 1)}),
     ((2, 2, 3, 3), (1, 1, 3, 2), {"strides": (1, 1, 1, 1), "padding": "VALID"}),
     ((1, 5, 5, 1), (1, 1, 1, 2), {"strides": (1, 2, 2, 1), "padding": "VALID"}),

@@ -14,7 +14,7 @@ from engine.op.kernels import invalid, shape_text
 from engine.op.registry import op, raw
 from engine.op.samples import Sample, array, random_array
 from engine.op.shapes import broadcast
-from engine.types import dtypes, errors
+from engine.types import dtypes
 from engine.types.shape import TensorShape
 
 if TYPE_CHECKING:
@@ -176,7 +176,9 @@ def _sparse_cross_entropy_samples(rng: np.random.Generator, dtype: DType | None)
 
 
 def _sparse_cross_entropy_reference(features: Any, labels: Any) -> Any:
-    one_hot = np.array([[float(label == c) for c in range(features.shape[1])] for label in labels]).reshape(features.shape)
+    one_hot = np.array([[float(label == c) for c in range(features.shape[1])] for label in labels]).reshape(
+        features.shape
+    )
     return _softmax_cross_entropy_reference(features, one_hot)
 
 
@@ -231,7 +233,11 @@ def softmax_cross_entropy_with_logits_v2(
         scores = convert_to_tensor(logits, name="logits")
         targets = convert_to_tensor(labels, name="labels")
         precise = _precise(scores)
-        targets = raw.Cast(targets, DstT=precise.dtype.base_dtype) if targets.dtype.base_dtype != precise.dtype.base_dtype else targets
+        targets = (
+            raw.Cast(targets, DstT=precise.dtype.base_dtype)
+            if targets.dtype.base_dtype != precise.dtype.base_dtype
+            else targets
+        )
         static = scores.shape.dims_or_none
         count = rank(precise)
         if axis != -1:
@@ -325,7 +331,9 @@ def _pair(labels: Any, logits: Any) -> tuple[Tensor, Tensor]:
     scores = convert_to_tensor(logits, name="logits")
     targets = convert_to_tensor(labels, name="labels")
     if not scores.shape.is_compatible_with(targets.shape):
-        raise ValueError(f"`logits` and `labels` must have the same shape, received ({scores.shape} vs {targets.shape}).")
+        raise ValueError(
+            f"`logits` and `labels` must have the same shape, received ({scores.shape} vs {targets.shape})."
+        )
     return targets, scores
 
 
@@ -348,11 +356,17 @@ def sigmoid_cross_entropy_with_logits(
 
 
 def weighted_cross_entropy_with_logits(
-    labels: Any = None, logits: Any = None, pos_weight: Any = None, name: str | None = None, targets: Any = None
+    labels: Any = None,
+    logits: Any = None,
+    pos_weight: Any = None,
+    name: str | None = None,
+    targets: Any = None,
 ) -> Tensor:
     """As `sigmoid_cross_entropy_with_logits`, with the positive labels' part multiplied by `pos_weight`."""
     if labels is not None and targets is not None:
-        raise ValueError("Cannot specify both 'labels' and 'targets': `targets` is the older name of `labels`")
+        raise ValueError(
+            "Cannot specify both 'labels' and 'targets': `targets` is the older name of `labels`"
+        )
     with name_scope(name, "logistic_loss", [logits, labels]) as scope:
         wanted, scores = _pair(targets if labels is None else labels, logits)
         weight = 1 + (pos_weight - 1) * wanted

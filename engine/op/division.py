@@ -17,6 +17,7 @@ Dividing an integer by zero is an InvalidArgumentError.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,12 @@ def _toward_zero(xp: Any, x: Any, y: Any) -> Any:
     return (quotient + (inexact & ((x < 0) != (y < 0)))).astype(x.dtype)
 
 
-def _quotient_grad(divide: str) -> Any:
+def _quotient_grad(divide: str, name: str | None = None) -> Any:
     """d(x/y): g/y for x, and g·(-x/y)/y for y, in the order that keeps TensorFlow's behaviour at overflow."""
 
     def grad(op: Any, g: Any) -> Any:
         x, y = conjugate(op.inputs[0]), conjugate(op.inputs[1])
-        over = getattr(raw, divide)
+        over = partial(getattr(raw, divide), name=name)
         return unbroadcast(op, over(g, y), g * over(over(-x, y), y))
 
     return grad
@@ -104,7 +105,7 @@ binary(
     "Div",
     "numbers",
     kernel=_div,
-    grad=_quotient_grad("RealDiv"),
+    grad=_quotient_grad("RealDiv", "truediv"),
     samples=pairs(-9, 9, nonzero=True),
     reference=_div_reference,
 )
@@ -157,7 +158,7 @@ _div_no_nan_op = binary(
     "DivNoNan",
     INEXACT,
     kernel=_div_no_nan,
-    grad=_quotient_grad("DivNoNan"),
+    grad=_quotient_grad("DivNoNan", "div_no_nan"),
     samples=pairs(-9, 9, nonzero=True),
     reference=lambda x, y: np.where(np.equal(y, 0), 0, np.divide(x, np.where(np.equal(y, 0), 1, y))),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import TYPE_CHECKING, Any
 
 from engine.graph.convert import convert_to_tensor
@@ -44,7 +43,7 @@ def dropout(
         dtype = values.dtype.base_dtype
         if not dtype.is_floating:
             raise ValueError(f"dropout scales its input, so x must be a floating tensor, not {dtype.name}")
-        if isinstance(rate, numbers.Real):
+        if isinstance(rate, int | float):
             if not 0 <= rate < 1:
                 raise ValueError(f"`rate` must be in [0, 1), not {rate}")
             if rate == 0:
@@ -63,7 +62,7 @@ def dropout(
 
 
 def _complement(keep_prob: Any) -> Any:
-    if isinstance(keep_prob, numbers.Real):
+    if isinstance(keep_prob, int | float):
         if not 0 < keep_prob <= 1:
             raise ValueError(f"`keep_prob` must be in (0, 1], not {keep_prob}")
     return 1 - keep_prob

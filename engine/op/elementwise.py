@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from engine.graph.convert import convert_to_tensor
+from engine.graph.default import control_dependencies
 from engine.op import shapes
+from engine.op.const import constant
+from engine.op.fills import zeros_like
 from engine.op.registry import Kernel, NotDifferentiable, OpDef, op, raw
 from engine.op.samples import Sample, Sampler, floats, pairs
 
@@ -53,6 +56,19 @@ def unary(
 def conjugate(x: Any) -> Any:
     """The tensor x, conjugated if it is complex: how a derivative enters a gradient."""
     return raw.Conj(x) if x.dtype.is_complex else x
+
+
+def after_gradient(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Decorator: a gradient function ``f(op, g)`` whose nodes wait for g, as TensorFlow's do.
+
+    What it computes from the forward values alone would otherwise be computed early, and kept until g comes.
+    """
+
+    def waiting(op: Any, g: Any) -> Any:
+        with control_dependencies([g]):
+            return function(op, g)
+
+    return waiting
 
 
 def is_half(dtype: np.dtype[Any]) -> bool:
@@ -111,7 +127,7 @@ sign = unary(
     "Sign",
     SIGNED_OR_COMPLEX,
     ufunc="sign",
-    grad=lambda op, g: raw.ZerosLike(op.inputs[0]),
+    grad=lambda op, g: zeros_like(op.inputs[0]),
     samples=floats(-9, 9, grad=()),
     reference=_sign_reference,
 )
@@ -119,11 +135,18 @@ sign = unary(
 
 # Powers.
 
+
+@after_gradient
+def _square_grad(op: Any, g: Any) -> Any:
+    x = conjugate(op.inputs[0])
+    return raw.Mul(g, raw.Mul(x, constant(2.0, x.dtype)))
+
+
 square = unary(
     "Square",
     "numbers",
     ufunc="square",
-    grad=lambda op, g: g * (conjugate(op.inputs[0]) * 2.0),
+    grad=_square_grad,
     samples=floats(-9, 9),
 )
 
@@ -183,7 +206,7 @@ exp = unary(
     "Exp",
     INEXACT,
     ufunc="exp",
-    grad=lambda op, g: g * conjugate(op.outputs[0]),
+    grad=after_gradient(lambda op, g: g * conjugate(op.outputs[0])),
     samples=floats(-3, 3),
 )
 
@@ -191,7 +214,7 @@ expm1 = unary(
     "Expm1",
     INEXACT,
     ufunc="expm1",
-    grad=lambda op, g: g * raw.Exp(conjugate(op.inputs[0])),
+    grad=after_gradient(lambda op, g: g * raw.Exp(conjugate(op.inputs[0]))),
     samples=floats(-3, 3),
 )
 
@@ -199,7 +222,7 @@ log = unary(
     "Log",
     INEXACT,
     ufunc="log",
-    grad=lambda op, g: g * raw.Reciprocal(conjugate(op.inputs[0])),
+    grad=after_gradient(lambda op, g: g * raw.Reciprocal(conjugate(op.inputs[0]))),
     samples=floats(0.1, 9),
 )
 
@@ -207,7 +230,7 @@ log1p = unary(
     "Log1p",
     INEXACT,
     ufunc="log1p",
-    grad=lambda op, g: g * raw.Reciprocal(1.0 + conjugate(op.inputs[0])),
+    grad=after_gradient(lambda op, g: g * raw.Reciprocal(1.0 + conjugate(op.inputs[0]))),
     samples=floats(-0.9, 9),
 )
 
@@ -306,16 +329,18 @@ def same_shapes(lo: float, hi: float) -> Sampler:
     def samples(rng: np.random.Generator, dtype: Any) -> Any:
         for sample in sampler(rng, dtype):
             if sample.inputs[0].shape == sample.inputs[1].shape:  # type: ignore[union-attr]
-                # A gradient op conjugates: of complex numbers it has no derivative.
-                yield Sample(*sample.inputs, grad=() if dtype.is_complex else None)
+                yield sample
 
     return samples
 
 
+@after_gradient
+# They are functions of conj(y): in the gradient for y that conjugates the incoming one instead of the derivative.
+
+
 def _sqrt_grad_grad(op: Any, g: Any) -> Any:
-    y = conjugate(op.inputs[0])
-    ratio = g / y
-    return -ratio * conjugate(op.outputs[0]), 0.5 * ratio
+    ratio = g / op.inputs[0]
+    return -conjugate(ratio) * op.outputs[0], 0.5 * ratio
 
 
 output_gradient(
@@ -326,9 +351,10 @@ output_gradient(
 )
 
 
+@after_gradient
 def _rsqrt_grad_grad(op: Any, g: Any) -> Any:
-    y, dy = conjugate(op.inputs[0]), conjugate(op.inputs[1])
-    return -1.5 * g * dy * raw.Square(y), raw.RsqrtGrad(op.inputs[0], g)
+    y, dy = conjugate(op.inputs[0]), op.inputs[1]
+    return -1.5 * conjugate(g) * dy * raw.Square(y), raw.RsqrtGrad(y, g)
 
 
 def _rsqrt_grad(k: Any, y: Any, dy: Any) -> Any:
@@ -341,9 +367,10 @@ output_gradient(
 )
 
 
+@after_gradient
 def _reciprocal_grad_grad(op: Any, g: Any) -> Any:
-    y, dy = conjugate(op.inputs[0]), conjugate(op.inputs[1])
-    return g * -2.0 * dy * y, raw.ReciprocalGrad(op.inputs[0], g)
+    y, dy = conjugate(op.inputs[0]), op.inputs[1]
+    return conjugate(g) * -2.0 * dy * y, raw.ReciprocalGrad(y, g)
 
 
 def _reciprocal_grad(k: Any, y: Any, dy: Any) -> Any:

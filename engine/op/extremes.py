@@ -21,9 +21,10 @@ __all__ = ["arg_max", "arg_min", "argmax", "argmin", "reduce_all", "reduce_any",
 def _extreme_grad(op: Any, g: Any) -> Any:
     """g shared evenly by all the elements that are the extreme."""
     x, indices = op.inputs
-    equal = raw.Cast(raw.Equal(kept(op, op.outputs[0]), x), DstT=g.dtype.base_dtype)
+    extreme, g = kept(op, op.outputs[0]), kept(op, g)
+    equal = raw.Cast(raw.Equal(extreme, x), DstT=g.dtype.base_dtype)
     count = raw.Sum(equal, indices, keep_dims=op.attrs["keep_dims"])
-    return equal / kept(op, count) * kept(op, g), None
+    return equal / kept(op, count) * g, None
 
 
 def _limit(dtype: np.dtype[Any], greatest: bool) -> Any:

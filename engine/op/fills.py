@@ -52,6 +52,12 @@ def _fill_shape(node: Any) -> TensorShape:
     return constant_value_as_shape(dims)
 
 
+def _fill_grad(node: Any, g: Any) -> Any:
+    from engine.op.reduce import reduce_sum
+
+    return None, reduce_sum(g)
+
+
 def _fills(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
     for i, dims in enumerate(((2, 3), (), (0, 2), (4,))):
         yield Sample(np.array(dims, (np.int32, np.int64)[i % 2]), random_array(rng, dtype, ()))
@@ -69,7 +75,7 @@ fill_op = op(
     "Fill(dims: index_type, value: T; T: type, index_type: index = int32) -> output: T",
     kernel=_fill,
     shape=_fill_shape,
-    grad=lambda node, g: (None, raw.Sum(g, raw.Range(0, raw.Rank(g), 1))),
+    grad=_fill_grad,
     samples=_fills,
     reference=_repeated,
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.graph.convert import convert_to_tensor
 from engine.graph.indexed_slices import IndexedSlices
-from engine.op.array import rank, reshape
+from engine.op.array import rank, reshape, size
 from engine.op.array import shape as shape_of
 from engine.op.kernels import integer, invalid
 from engine.op.registry import op, raw
@@ -107,9 +107,9 @@ def _gather_shape(node: Any) -> TensorShape:
 def _rows_grad(params: Any, indices: Any, g: Any) -> IndexedSlices:
     """The gradient for whole rows of `params`: only the rows that were picked."""
     params_shape = shape_of(params)
-    count = reshape(raw.Size(indices), [1])
-    values = reshape(g, raw.ConcatV2([count, raw.Slice(params_shape, [1], [-1])], 0))
-    return IndexedSlices(values, reshape(indices, count), params_shape)
+    count = raw.ExpandDims(size(indices), 0)
+    values = raw.Reshape(g, raw.ConcatV2([count, params_shape[1:]], 0, name="concat"))
+    return IndexedSlices(values, raw.Reshape(indices, count), params_shape)
 
 
 def _gather_v2_grad(node: Any, g: Any) -> Any:

@@ -1,7 +1,7 @@
 """Convolution of NHWC images as one matrix product, and the products that are its gradients.
 
-Every window of an image is copied out into one row (im2col: a copy through strides); rows times filters is the convolution.  A few
-images are done at a time, so that the copied windows stay in the cache.
+Every window of an image is copied out into one row (im2col: a copy through strides); rows times filters is the convolution.
+A few images are done at a time, so that the copied windows stay in the cache.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def to_input(xp: Any, filters: Any, gradients: Any, window: Windows) -> Any:
     step = _images_at_once(xp, window, channels, gradients.itemsize)
     for i in range(0, count, step):
         part = gradients[i : i + step]
-        rows = (part.reshape(-1, outputs) @ matrix).reshape(len(part), *window.output, height, width, channels)
+        rows = (part.reshape(-1, outputs) @ matrix).reshape(
+            len(part), *window.output, height, width, channels
+        )
         padded = window.empty_padded(xp, len(part), channels, gradients.dtype)
         for row in range(height):
             for column in range(width):

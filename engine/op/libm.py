@@ -17,7 +17,10 @@ _hex = float.fromhex
 # sin r = r + S₀r³ + S₁r⁵ + S₂r⁷ and cos r = 1 + C₀r² + … + C₃r⁸ for |r| ≤ π/4, least maximal error.
 _SIN = tuple(map(_hex, ("-0x1.555545995a603p-3", "0x1.1107605230bc4p-7", "-0x1.994eb3774cf24p-13")))
 _COS = tuple(
-    map(_hex, ("-0x1.ffffffd0c621cp-2", "0x1.55553e1068f19p-5", "-0x1.6c087e89a359dp-10", "0x1.99343027bf8c3p-16"))
+    map(
+        _hex,
+        ("-0x1.ffffffd0c621cp-2", "0x1.55553e1068f19p-5", "-0x1.6c087e89a359dp-10", "0x1.99343027bf8c3p-16"),
+    )
 )
 
 # ln z = ln c + ln(z/c), with c near the middle of z's sixteenth of an octave: 1/c, and ln c.
@@ -48,7 +51,9 @@ _LOG = tuple(map(_hex, ("-0x1.00ea348b88334p-2", "0x1.5575b0be00b6ap-2", "-0x1.f
 _LN2 = _hex("0x1.62e42fefa39efp-1")
 _HALF_PI = _hex("0x1.921fb54442d18p+0")
 _TWO_OVER_PI = _hex("0x1.45f306dc9c883p-1")
-_LOG_OFFSET = 0x3F330000  # the bits of about 0.7: octaves are counted from there, so that 1 is in the middle of one
+_LOG_OFFSET = (
+    0x3F330000  # the bits of about 0.7: octaves are counted from there, so that 1 is in the middle of one
+)
 
 
 def log32(xp: Any, x: Any) -> Any:

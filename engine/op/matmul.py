@@ -177,7 +177,7 @@ def _batch_shape(op: Any) -> TensorShape:
 
 def _batch_grad(op: Any, g: Any) -> Any:
     def product(a: Any, b: Any, flip_a: bool, flip_b: bool) -> Any:
-        return raw.BatchMatMulV2(a, b, adj_x=flip_a, adj_y=flip_b)
+        return raw.BatchMatMulV2(a, b, adj_x=flip_a, adj_y=flip_b, name="MatMul")
 
     x, y = op.inputs
     grad_x, grad_y = _product_grads(product, x, y, g, op.attrs["adj_x"], op.attrs["adj_y"])

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.graph.tensor import Tensor
 from engine.op import division, elementwise
+from engine.op.compare import logical_xor
 from engine.op.matmul import matmul
 from engine.op.registry import raw
 from engine.types import dtypes
@@ -31,30 +33,33 @@ def _add(x: Any, y: Any, name: str | None) -> Any:
     return (raw.Add if tensor.dtype.base_dtype is dtypes.string else raw.AddV2)(x, y, name=name)
 
 
-def _bitwise(logical: str, bitwise: str) -> Binary:
+def _converted(x: Any, y: Any) -> Any:
+    """x as a tensor of y's dtype, named as the operand it is; a tensor is returned as it is."""
+    return x if isinstance(x, Tensor) else convert_to_tensor(x, y.dtype.base_dtype, name="x")
+
+
+def _bitwise(logical: Binary, bitwise: str) -> Binary:
     """Logical on bools, bit by bit on integers."""
 
     def build(x: Any, y: Any, name: str | None) -> Any:
         tensor = x if isinstance(x, Tensor) else y
         if tensor.dtype.is_bool:
-            return _LOGICAL[logical](x, y, name)
+            return logical(x, y, name)
         with name_scope(name):
-            return getattr(raw, bitwise)(x, y)
+            return getattr(raw, bitwise)(_converted(x, y), y)
 
     return build
 
 
 def _logical_xor(x: Any, y: Any, name: str | None) -> Any:
-    from engine.op.compare import logical_xor
+    with name_scope(name) as scope:
+        return logical_xor(_converted(x, y), y, scope)
 
-    return logical_xor(x, y, name)
 
+def _matmul(x: Any, y: Any, name: str | None) -> Any:
+    with name_scope(name) as scope:
+        return matmul(_converted(x, y), y, name=scope)
 
-_LOGICAL: dict[str, Binary] = {
-    "and": _named("LogicalAnd"),
-    "or": _named("LogicalOr"),
-    "xor": _logical_xor,
-}
 
 # Operator, the name of the node it makes, and what makes it.
 _ARITHMETIC: tuple[tuple[str, Binary], ...] = (
@@ -65,10 +70,10 @@ _ARITHMETIC: tuple[tuple[str, Binary], ...] = (
     ("floordiv", _named("FloorDiv")),
     ("mod", _named("FloorMod")),
     ("pow", _named("Pow")),
-    ("matmul", lambda x, y, name: matmul(x, y, name=name)),
-    ("and", _bitwise("and", "BitwiseAnd")),
-    ("or", _bitwise("or", "BitwiseOr")),
-    ("xor", _bitwise("xor", "BitwiseXor")),
+    ("matmul", _matmul),
+    ("and", _bitwise(_named("LogicalAnd"), "BitwiseAnd")),
+    ("or", _bitwise(_named("LogicalOr"), "BitwiseOr")),
+    ("xor", _bitwise(_logical_xor, "BitwiseXor")),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from engine.graph.indexed_slices import IndexedSlices
-from engine.op.array import rank, reshape
+from engine.op.array import rank, reshape, size
 from engine.op.array import shape as shape_of
 from engine.op.kernels import filled, ints, invalid, shape_text
 from engine.op.permute import transpose
@@ -63,7 +63,7 @@ def _tile_grad(node: Any, g: Any) -> Any:
     x, multiples = node.inputs
     x_shape = shape_of(x, out_type=multiples.dtype)
     folded = reshape(transpose(stack([multiples, x_shape])), [-1])
-    axes = range_(0, raw.Size(folded), 2)
+    axes = range_(0, size(folded), 2)
     if isinstance(g, IndexedSlices):
         # Rows of the same original row come together first, so that no dense gradient of the tiled shape is made.
         rows = raw.FloorMod(g.indices, raw.Cast(raw.GatherV2(x_shape, 0, 0), DstT=g.indices.dtype))

@@ -123,7 +123,7 @@ def _ensure_shape(k: Any, x: Any) -> Any:
 
 
 def _ensured(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
-    for shape, wanted in (((2, 3), [2, None]), ((), []), ((0, 2), None), ((3,), [3])):
+    for shape, wanted in (((2, 3), [2, None]), ((), []), ((0, 2), [None, None]), ((3,), [3])):
         yield Sample(random_array(rng, dtype, shape), attrs={"shape": TensorShape(wanted)})
 
 
@@ -131,7 +131,7 @@ ensure_shape_op = op(
     "EnsureShape(input: T; shape: shape, T: type) -> output: T",
     kernel=_ensure_shape,
     shape=lambda node: node.inputs[0].shape.merge_with(node.attrs["shape"]),
-    grad=lambda node, g: raw.EnsureShape(g, shape=node.attrs["shape"]),
+    grad=lambda node, g: g,
     samples=_ensured,
     reference=_copied,
 )

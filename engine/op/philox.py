@@ -182,7 +182,9 @@ def truncated_normal(xp: Any, stream: Stream, count: int, dtype: np.dtype[Any]) 
     depth = 4
     while len(lacking):
         offsets = starts[lacking][:, None] + xp.arange(depth, dtype=xp.uint64)
-        drawn = _deviates(xp, words(xp, stream, offsets.reshape(-1)), dtype).reshape(len(lacking), depth * size)
+        drawn = _deviates(xp, words(xp, stream, offsets.reshape(-1)), dtype).reshape(
+            len(lacking), depth * size
+        )
         inside = xp.abs(drawn) < _TRUNCATE_AT
         enough = inside.sum(axis=1) >= size
         order = xp.argsort(~inside, axis=1, kind="stable")[:, :size]

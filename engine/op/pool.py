@@ -16,7 +16,17 @@ from engine.op import pool_samples
 from engine.op.kernels import ints, invalid, shape_text
 from engine.op.registry import op, raw
 from engine.op.shapes import constant_value_as_shape
-from engine.op.windows import Windows, channel, four, from_nhwc, image_shape, spatial, static_output, to_nhwc, windows
+from engine.op.windows import (
+    Windows,
+    channel,
+    four,
+    from_nhwc,
+    image_shape,
+    spatial,
+    static_output,
+    to_nhwc,
+    windows,
+)
 from engine.types import errors
 from engine.types.shape import TensorShape
 
@@ -29,7 +39,9 @@ def _window_size(attrs: Any) -> tuple[int, int]:
         raise invalid(f"ksize must be 4 positive numbers, got {list(size)}")
     if size[0] != 1 or size[channel(data_format)] != 1:
         raise errors.UnimplementedError(
-            None, None, f"Pooling is supported along height and width only, got ksize {list(size)} for {data_format}"
+            None,
+            None,
+            f"Pooling is supported along height and width only, got ksize {list(size)} for {data_format}",
         )
     rows, columns = spatial(data_format)
     return size[rows], size[columns]
@@ -63,7 +75,7 @@ def _max_pool(k: Any, images: Any) -> Any:
 
 def _largest_places(xp: Any, window: Windows, padded: Any) -> Iterator[tuple[slice, slice, Any]]:
     """For each place in a window, in order, where it is the first that holds its window's maximum: a bool array."""
-    largest = None
+    largest: Any = None
     for down, across in _places(window):
         part = padded[:, down, across]
         largest = part if largest is None else xp.maximum(largest, part)
@@ -194,7 +206,11 @@ def _max_pool_gradient(node: Any, g: Any) -> Any:
 
 def _max_pool_grad_gradient(node: Any, g: Any) -> Any:
     images, pooled, _ = node.inputs
-    return raw.ZerosLike(images), raw.ZerosLike(pooled), raw.MaxPoolGradGrad(images, pooled, g, **_attrs(node))
+    return (
+        raw.ZerosLike(images),
+        raw.ZerosLike(pooled),
+        raw.MaxPoolGradGrad(images, pooled, g, **_attrs(node)),
+    )
 
 
 def _max_pool_grad_grad_gradient(node: Any, g: Any) -> Any:
@@ -260,7 +276,16 @@ op(
 # Public functions.
 
 
-def _pool(kind: Any, scope_name: str, value: Any, ksize: Any, strides: Any, padding: Any, data_format: str, name: str | None) -> Any:
+def _pool(
+    kind: Any,
+    scope_name: str,
+    value: Any,
+    ksize: Any,
+    strides: Any,
+    padding: Any,
+    data_format: str,
+    name: str | None,
+) -> Any:
     data_format = data_format or "NHWC"
     if data_format not in ("NHWC", "NCHW"):
         raise ValueError(f"data_format must be 'NHWC' or 'NCHW', not '{data_format}'")
@@ -285,14 +310,16 @@ def max_pool(
     padding: Any = None,
     data_format: str = "NHWC",
     name: str | None = None,
-    input: Any = None,  # noqa: A002 (TensorFlow's name)
+    input: Any = None,
 ) -> Any:
     """The largest value in each window, as `tf.nn.max_pool`.
 
     value (or `input`): [batch, height, width, channels], or channels second for data_format "NCHW".  ksize, strides: 1, 2 or 4
     numbers.  padding: "SAME", "VALID", or 4 pairs.  Raises ValueError if the static shapes do not fit.
     """
-    return _pool(raw.MaxPool, "MaxPool", value if input is None else input, ksize, strides, padding, data_format, name)
+    return _pool(
+        raw.MaxPool, "MaxPool", value if input is None else input, ksize, strides, padding, data_format, name
+    )
 
 
 def avg_pool(
@@ -302,7 +329,9 @@ def avg_pool(
     padding: Any = None,
     data_format: str = "NHWC",
     name: str | None = None,
-    input: Any = None,  # noqa: A002
+    input: Any = None,
 ) -> Any:
-    """The mean of each window, padding not counted, as `tf.nn.avg_pool`; arguments as for `max_pool`, without explicit padding."""
-    return _pool(raw.AvgPool, "AvgPool", value if input is None else input, ksize, strides, padding, data_format, name)
+    """The mean of each window, padding not counted, as `tf.nn.avg_pool`; arguments as for `max_pool`."""
+    return _pool(
+        raw.AvgPool, "AvgPool", value if input is None else input, ksize, strides, padding, data_format, name
+    )

@@ -26,14 +26,25 @@ _CASES: tuple[tuple[tuple[int, ...], tuple[int, int], tuple[int, int], str], ...
 def _cases(explicit: bool = False) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]:
     """(images' shape, output's shape, attrs) in both data formats."""
     for images, size, stride, padding in _CASES:
-        attrs: dict[str, Any] = {"ksize": (1, *size, 1), "strides": (1, *stride, 1), "padding": padding, "data_format": "NHWC"}
+        attrs: dict[str, Any] = {
+            "ksize": (1, *size, 1),
+            "strides": (1, *stride, 1),
+            "padding": padding,
+            "data_format": "NHWC",
+        }
         yield images, (images[0], *_known(static_output(attrs, images[1:3], size)), images[3]), attrs
     images = (2, 2, 5, 4)
     attrs = {"ksize": (1, 1, 2, 2), "strides": (1, 1, 2, 1), "padding": "SAME", "data_format": "NCHW"}
     yield images, (2, 2, *_known(static_output(attrs, images[2:], (2, 2)))), attrs
     if explicit:
         around = (0, 0, 1, 0, 0, 1, 0, 0)
-        attrs = {"ksize": (1, 2, 2, 1), "strides": (1, 2, 2, 1), "padding": "EXPLICIT", "explicit_paddings": around, "data_format": "NHWC"}
+        attrs = {
+            "ksize": (1, 2, 2, 1),
+            "strides": (1, 2, 2, 1),
+            "padding": "EXPLICIT",
+            "explicit_paddings": around,
+            "data_format": "NHWC",
+        }
         yield (1, 3, 3, 2), (1, *_known(static_output(attrs, (3, 3), (2, 2))), 2), attrs
 
 
@@ -55,7 +66,9 @@ def max_pool_samples(rng: np.random.Generator, dtype: DType | None) -> Iterator[
     for images, _, attrs in _cases(explicit=True):
         yield Sample(_distinct(rng, dtype, images), attrs=attrs)
     ties = array(np.ones((1, 4, 4, 1)), dtype)
-    yield Sample(ties, attrs={"ksize": (1, 2, 2, 1), "strides": (1, 2, 2, 1), "padding": "VALID"}, grad=(), note="ties")
+    yield Sample(
+        ties, attrs={"ksize": (1, 2, 2, 1), "strides": (1, 2, 2, 1), "padding": "VALID"}, grad=(), note="ties"
+    )
 
 
 def _pooled(images: Any, dtype: DType, attrs: dict[str, Any]) -> Any:
@@ -66,17 +79,32 @@ def max_pool_grad_samples(rng: np.random.Generator, dtype: DType | None) -> Iter
     assert dtype is not None
     for images, output, attrs in _cases(explicit=True):
         values = _distinct(rng, dtype, images)
-        yield Sample(values, _pooled(values, dtype, attrs), random_array(rng, dtype, output), attrs=attrs, grad=(2,) if "explicit_paddings" not in attrs else ())
+        yield Sample(
+            values,
+            _pooled(values, dtype, attrs),
+            random_array(rng, dtype, output),
+            attrs=attrs,
+            grad=(2,) if "explicit_paddings" not in attrs else (),
+        )
     ties = array(np.ones((1, 4, 4, 1)), dtype)
     attrs = {"ksize": (1, 2, 2, 1), "strides": (1, 2, 2, 1), "padding": "VALID", "data_format": "NHWC"}
-    yield Sample(ties, _pooled(ties, dtype, attrs), random_array(rng, dtype, (1, 2, 2, 1)), attrs=attrs, grad=(), note="ties")
+    yield Sample(
+        ties,
+        _pooled(ties, dtype, attrs),
+        random_array(rng, dtype, (1, 2, 2, 1)),
+        attrs=attrs,
+        grad=(),
+        note="ties",
+    )
 
 
 def max_pool_grad_grad_samples(rng: np.random.Generator, dtype: DType | None) -> Iterator[Sample]:
     assert dtype is not None
     for images, _, attrs in _cases():
         values = _distinct(rng, dtype, images)
-        yield Sample(values, _pooled(values, dtype, attrs), random_array(rng, dtype, images), attrs=attrs, grad=(2,))
+        yield Sample(
+            values, _pooled(values, dtype, attrs), random_array(rng, dtype, images), attrs=attrs, grad=(2,)
+        )
 
 
 def avg_pool_samples(rng: np.random.Generator, dtype: DType | None) -> Iterator[Sample]:
@@ -91,7 +119,9 @@ def avg_pool_grad_samples(rng: np.random.Generator, dtype: DType | None) -> Iter
         yield Sample(np.array(images, np.int32), random_array(rng, dtype, output), attrs=attrs)
 
 
-def _regions(shape: Sequence[int], given: dict[str, Any]) -> Iterator[tuple[tuple[int, ...], list[tuple[int, ...]]]]:
+def _regions(
+    shape: Sequence[int], given: dict[str, Any]
+) -> Iterator[tuple[tuple[int, ...], list[tuple[int, ...]]]]:
     """Each output element with the image elements in its window, as indices."""
     attrs = {"data_format": "NHWC", **given}
     nhwc = attrs["data_format"] == "NHWC"
@@ -99,7 +129,7 @@ def _regions(shape: Sequence[int], given: dict[str, Any]) -> Iterator[tuple[tupl
     window = windows(attrs, (shape[rows], shape[columns]), (attrs["ksize"][rows], attrs["ksize"][columns]))
     for n, y, x, c in np.ndindex(shape[0], *window.output, shape[3] if nhwc else shape[1]):
         top, left = y * window.stride[0] - window.pads[0][0], x * window.stride[1] - window.pads[1][0]
-        inside = [
+        inside: list[tuple[int, ...]] = [
             (n, i, j, c) if nhwc else (n, c, i, j)
             for i in range(max(top, 0), min(top + window.size[0], shape[rows]))
             for j in range(max(left, 0), min(left + window.size[1], shape[columns]))

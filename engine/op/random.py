@@ -1,8 +1,9 @@
 """Random ops: uniform, normal, truncated normal, shuffling and sampling from categories.
 
-Each op node has a stream of random blocks (`engine.op.philox`) that starts where its attrs `seed` and `seed2` say; what it has used
-up is a counter that the ResourceManager holds, so a step can be replayed or taken back exactly.  With both seeds 0 the stream starts
-anywhere, anew in each session.  For given seeds the numbers are TensorFlow's on the CPU.
+Each op node has a stream of random blocks (`engine.op.philox`) that starts where its attrs `seed` and `seed2` say.  How far it
+has come is a counter that the ResourceManager holds, so a step can be replayed or taken back exactly.  With both seeds 0 the
+stream starts anywhere, anew in each session.  For given seeds the numbers are TensorFlow's on the CPU, bit for bit (normal
+float64 deviates but for the last one: they take sine and logarithm from NumPy).
 """
 
 from __future__ import annotations
@@ -61,10 +62,14 @@ def take(k: Any, blocks: int) -> Stream:
 
 def _wanted_shape(shape: Any) -> tuple[int, ...]:
     if shape.ndim != 1:
-        raise errors.InvalidArgumentError(None, None, f"shape must be a vector, not of shape {shape_text(shape.shape)}")
+        raise errors.InvalidArgumentError(
+            None, None, f"shape must be a vector, not of shape {shape_text(shape.shape)}"
+        )
     dims = ints(shape)
     if min(dims, default=0) < 0:
-        raise errors.InvalidArgumentError(None, None, f"Dimensions must be non-negative, got the shape {shape_text(dims)}")
+        raise errors.InvalidArgumentError(
+            None, None, f"Dimensions must be non-negative, got the shape {shape_text(dims)}"
+        )
     return dims
 
 
@@ -116,7 +121,9 @@ def _random_uniform_int(k: Any, shape: Any, minval: Any, maxval: Any) -> Any:
     dims = _wanted_shape(shape)
     for name, bound in (("minval", minval), ("maxval", maxval)):
         if bound.ndim != 0:
-            raise errors.InvalidArgumentError(None, None, f"{name} must be a scalar, not of shape {shape_text(bound.shape)}")
+            raise errors.InvalidArgumentError(
+                None, None, f"{name} must be a scalar, not of shape {shape_text(bound.shape)}"
+            )
     low, high = int(minval), int(maxval)
     if low >= high:
         raise errors.InvalidArgumentError(None, None, f"Need minval < maxval, got {low} >= {high}")
@@ -126,7 +133,8 @@ def _random_uniform_int(k: Any, shape: Any, minval: Any, maxval: Any) -> Any:
 
 
 op(
-    "RandomUniformInt(shape: T, minval: Tout, maxval: Tout; seed: int = 0, seed2: int = 0, Tout: index, T: index) -> output: Tout",
+    "RandomUniformInt(shape: T, minval: Tout, maxval: Tout; seed: int = 0, seed2: int = 0, Tout: index, T: index)"
+    " -> output: Tout",
     kernel=_random_uniform_int,
     shape=_shape_from_input,
     grad=NotDifferentiable,
@@ -156,7 +164,9 @@ def _multinomial(k: Any, logits: Any, num_samples: Any) -> Any:
     """By inverting the cumulated probabilities, in float64; -inf and NaN have none."""
     xp, count = k.xp, int(num_samples)
     if logits.ndim != 2:
-        raise errors.InvalidArgumentError(None, None, f"logits should be a matrix, got shape {shape_text(logits.shape)}")
+        raise errors.InvalidArgumentError(
+            None, None, f"logits should be a matrix, got shape {shape_text(logits.shape)}"
+        )
     if count < 0:
         raise errors.InvalidArgumentError(None, None, f"num_samples should be nonnegative, got {count}")
     rows, classes = logits.shape
@@ -164,16 +174,23 @@ def _multinomial(k: Any, logits: Any, num_samples: Any) -> Any:
     if rows == 0 or count == 0:
         return xp.empty((rows, count), dtype)
     if classes == 0:
-        raise errors.InvalidArgumentError(None, None, f"num_classes should be positive, got shape {shape_text(logits.shape)}")
-    stream = take(k, rows * (-(-count // 4) * 4) * BLOCKS_PER_OUTPUT)
+        raise errors.InvalidArgumentError(
+            None, None, f"num_classes should be positive, got shape {shape_text(logits.shape)}"
+        )
+    stream = take(k, rows * (-(-count // 4) * 4) * 2 * BLOCKS_PER_OUTPUT)  # a float64 takes two words
     wide = logits.astype(xp.float64)
     finite = xp.isfinite(wide)
     largest = xp.where(finite, wide, -xp.inf).max(axis=1, keepdims=True)
-    weights = xp.where(finite, xp.exp(xp.where(finite, wide - xp.where(xp.isfinite(largest), largest, 0.0), 0.0)), 0.0)
+    weights = xp.where(
+        finite, xp.exp(xp.where(finite, wide - xp.where(xp.isfinite(largest), largest, 0.0), 0.0)), 0.0
+    )
     cumulated = xp.cumsum(weights, axis=1)
     draws = philox.uniform(xp, stream, rows * count, np.dtype(np.float64)).reshape(rows, count)
     return xp.stack(
-        [xp.searchsorted(row, draw * row[-1], side="right") for row, draw in zip(cumulated, draws, strict=True)]
+        [
+            xp.searchsorted(row, draw * row[-1], side="right")
+            for row, draw in zip(cumulated, draws, strict=True)
+        ]
     ).astype(dtype)
 
 
@@ -204,8 +221,8 @@ _unseeded_ops: weakref.WeakKeyDictionary[Graph, int] = weakref.WeakKeyDictionary
 def get_seed(op_seed: int | None) -> tuple[int | None, int | None]:
     """The two seeds of an op built now with the user's `op_seed`, as `tf.get_seed`.
 
-    With neither a graph nor an op seed, (None, None): the op draws differently in each session.  With a graph seed alone the ops are
-    counted, so that each has a sequence of its own; with an op seed alone the graph's is a constant.
+    With neither a graph nor an op seed, (None, None): the op draws differently in each session.  With a graph seed alone the
+    ops are counted, so that each has a sequence of its own; with an op seed alone the graph's is a constant.
     """
     graph = get_default_graph()
     seed = graph.seed
@@ -220,7 +237,7 @@ def get_seed(op_seed: int | None) -> tuple[int | None, int | None]:
     return (0, _SEED_MODULUS) if first == second == 0 else (first, second)  # both 0 would mean: not seeded
 
 
-def _seeds(op_seed: int | None) -> dict[str, int]:
+def _seeds(op_seed: int | None) -> dict[str, Any]:
     seed, seed2 = get_seed(op_seed)
     return {"seed": seed or 0, "seed2": seed2 or 0}
 
@@ -235,7 +252,12 @@ def _shape_tensor(shape: Any) -> Tensor:
 
 
 def random_uniform(
-    shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = dtypes.float32, seed: int | None = None, name: str | None = None
+    shape: Any,
+    minval: Any = 0,
+    maxval: Any = None,
+    dtype: Any = dtypes.float32,
+    seed: int | None = None,
+    name: str | None = None,
 ) -> Tensor:
     """A tensor of `shape` with values uniform in [minval, maxval), as `tf.random_uniform`; floats: [0, 1) unless said otherwise.
 
@@ -264,7 +286,9 @@ def random_uniform(
         return raw.AddV2(result * (maxval - minval), minval, name=scope)  # type: ignore[no-any-return]
 
 
-def _scaled(kind: Any, default_name: str, shape: Any, mean: Any, stddev: Any, dtype: Any, seed: Any, name: str | None) -> Tensor:
+def _scaled(
+    kind: Any, default_name: str, shape: Any, mean: Any, stddev: Any, dtype: Any, seed: Any, name: str | None
+) -> Tensor:
     wanted = dtypes.as_dtype(dtype)
     with name_scope(name, default_name, [shape, mean, stddev]) as scope:
         dims = _shape_tensor(shape)

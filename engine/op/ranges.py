@@ -30,8 +30,8 @@ def _number(value: Any, what: str) -> Any:
     """A Python int for an integer scalar; a NumPy scalar of its own dtype for a floating one."""
     if value.ndim:
         raise invalid(f"{what} must be a scalar, not shape {shape_text(value.shape)}")
-    scalar = value[()]
-    return int(scalar) if value.dtype.kind in "iu" else value.dtype.type(scalar)
+    number = value.item()
+    return number if value.dtype.kind in "iu" else value.dtype.type(number)
 
 
 def _steps(start: Any, limit: Any, delta: Any, error: Any) -> int:

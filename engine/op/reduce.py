@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.graph.convert import convert_to_tensor
 from engine.op import shapes
+from engine.op.array import shape
 from engine.op.broadcasting import shape_of
 from engine.op.const import constant
 from engine.op.elementwise import conjugate, is_half
@@ -157,7 +158,18 @@ def kept(op: Any, tensor: Any) -> Any:
 
 
 def _sum_grad(op: Any, g: Any) -> Any:
-    return raw.BroadcastTo(kept(op, g), shape_of(op.inputs[0])), None
+    x, indices = op.inputs
+    dims, axes = x.shape.dims_or_none, shapes.constant_value(indices)
+    if dims is None or axes is None or not dims:
+        return raw.BroadcastTo(kept(op, g), shape_of(x)), None
+    reduced = {int(axis) % len(dims) for axis in np.ravel(axes)}
+    if len(reduced) == len(dims):  # to a scalar
+        ones = raw.Reshape(g, [1] * len(dims))
+        return raw.Tile(ones, constant(dims, dtypes.int32) if None not in dims else shape(x)), None
+    if None in dims:
+        return raw.BroadcastTo(kept(op, g), shape_of(x)), None
+    left = raw.Reshape(g, [1 if i in reduced else size for i, size in enumerate(dims)])
+    return raw.Tile(left, [size if i in reduced else 1 for i, size in enumerate(dims)]), None
 
 
 def _mean_grad(op: Any, g: Any) -> Any:
@@ -165,8 +177,7 @@ def _mean_grad(op: Any, g: Any) -> Any:
     spread, _ = _sum_grad(op, g)
     whole, part = x.shape.num_elements(), y.shape.num_elements()
     if whole is not None and part is not None:
-        count = np.asarray(whole // max(part, 1), np.float64)
-        return spread / count.astype(g.dtype.base_dtype.np_dtype), None
+        return spread / constant(whole // max(part, 1), g.dtype.base_dtype), None
     number = raw.FloorDiv(raw.Size(x), raw.Maximum(raw.Size(y), 1))
     return spread / raw.Cast(number, DstT=g.dtype.base_dtype), None
 
@@ -234,7 +245,10 @@ def _mean(k: Any, x: Any, indices: Any) -> Any:
     if is_half(x.dtype):
         total = k.xp.add.reduce(x.astype(np.float32), axis=axes, keepdims=keep)
         return (total / np.float32(count)).astype(x.dtype)
-    return k.xp.add.reduce(x, axis=axes, keepdims=keep) / x.dtype.type(count)
+    # TensorFlow's mean of no real numbers is NaN, that of no complex ones 0.
+    return k.xp.add.reduce(x, axis=axes, keepdims=keep) / x.dtype.type(
+        max(count, 1) if x.dtype.kind == "c" else count
+    )
 
 
 # The ops.
@@ -243,7 +257,8 @@ def _mean(k: Any, x: Any, indices: Any) -> Any:
 def _mean_reference(x: Any, indices: Any, keep_dims: bool = False) -> Any:
     total = reference_by(np.sum)(x, indices, keep_dims)
     count = x.size / max(total.size, 1) if total.size else 1
-    return np.trunc(total / max(count, 1)) if x.dtype.kind in "iu" else total / np.float64(count)
+    mean = total / (np.float64(count) if x.dtype.kind == "f" else max(count, 1))
+    return np.trunc(mean) if x.dtype.kind in "iu" else mean
 
 
 _SUMMABLE = "numbers"

@@ -7,11 +7,19 @@ from typing import Any
 
 from engine.op.gather import check_indices
 from engine.op.kernels import invalid, shape_text
-from engine.op.registry import NotDifferentiable, OpDef, op
+from engine.op.registry import NotDifferentiable, OpDef, op, raw
 from engine.op.samples import untested
 from engine.types.shape import TensorShape
 
-__all__: list[str] = []
+__all__ = [
+    "scatter_add",
+    "scatter_div",
+    "scatter_max",
+    "scatter_min",
+    "scatter_mul",
+    "scatter_sub",
+    "scatter_update",
+]
 
 _BY_HAND = untested("tests/op/test_row_updates.py")
 
@@ -93,3 +101,30 @@ _scatter("ScatterMul", "numbers", "scatter_mul", _with_ufunc("multiply"))
 _scatter("ScatterDiv", "numbers", "scatter_div", _divide)
 _scatter("ScatterMin", _ORDERED, "scatter_min", _with_ufunc("minimum"))
 _scatter("ScatterMax", _ORDERED, "scatter_max", _with_ufunc("maximum"))
+
+
+# Public functions.
+
+
+def _scatterer(op_type: str, what: str) -> Callable[..., Any]:
+    def scatter(
+        ref: Any, indices: Any, updates: Any, use_locking: bool | None = None, name: str | None = None
+    ) -> Any:
+        return getattr(raw, op_type)(ref, indices, updates, use_locking=use_locking, name=name)
+
+    scatter.__name__ = scatter.__qualname__ = "scatter_" + op_type.removeprefix("Scatter").lower()
+    scatter.__doc__ = f"""A node that {what} the rows `indices` of the variable `ref`, and returns the variable.
+
+    indices: int32 or int64, any shape; updates: shape ``indices.shape + ref.shape[1:]``, or a scalar.  Rows that come twice are
+    changed twice, in order.  An index out of range is an InvalidArgumentError when it runs.
+    """
+    return scatter
+
+
+scatter_update = _scatterer("ScatterUpdate", "puts `updates` into")
+scatter_add = _scatterer("ScatterAdd", "adds `updates` to")
+scatter_sub = _scatterer("ScatterSub", "subtracts `updates` from")
+scatter_mul = _scatterer("ScatterMul", "multiplies by `updates`")
+scatter_div = _scatterer("ScatterDiv", "divides by `updates`")
+scatter_min = _scatterer("ScatterMin", "takes the minimum with `updates` of")
+scatter_max = _scatterer("ScatterMax", "takes the maximum with `updates` of")

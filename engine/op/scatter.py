@@ -99,7 +99,7 @@ def _scatter_nds(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
     for shape, indices, updates in _scatters(rng, dtype):
         yield Sample(indices, updates, np.array(shape, indices.dtype))
     yield Sample(
-        np.array([[1], [1], [0]], np.int16), random_array(rng, dtype, (3, 2)), np.array([3, 2], np.int16)
+        np.array([[1], [1], [0]], np.int32), random_array(rng, dtype, (3, 2)), np.array([3, 2], np.int32)
     )
 
 

@@ -88,12 +88,15 @@ def _py_func(k: Any, *inputs: Any) -> Any:
         kind = next((ours for theirs, ours in _TRANSLATED if isinstance(error, theirs)), errors.UnknownError)
         trace = "".join(traceback.format_tb(error.__traceback__)[1:])
         raise kind(None, None, f"{type(error).__name__}: {error}\n{trace}".rstrip()) from error
-    values = list(found) if isinstance(found, list | tuple) else [] if found is None and not wanted else [found]
+    values = (
+        list(found) if isinstance(found, list | tuple) else [] if found is None and not wanted else [found]
+    )
     if len(values) != len(wanted):
-        raise invalid(
-            f"{token} returns {len(values)} values, but expects to see {len(wanted)} values."
-        )
-    arrays = tuple(_as_output(value, dtype, i, token) for i, (value, dtype) in enumerate(zip(values, wanted, strict=True)))
+        raise invalid(f"{token} returns {len(values)} values, but expects to see {len(wanted)} values.")
+    arrays = tuple(
+        _as_output(value, dtype, i, token)
+        for i, (value, dtype) in enumerate(zip(values, wanted, strict=True))
+    )
     return arrays[0] if len(arrays) == 1 else arrays
 
 
@@ -107,7 +110,9 @@ def _as_output(value: Any, wanted: DType, index: int, token: str) -> Any:
     array = np.array(value, order="C")  # a copy: the function may go on changing what it returned
     if array.dtype != wanted.np_dtype:
         got = "an array of objects" if array.dtype == object else array.dtype.name
-        raise invalid(
+        raise errors.InvalidArgumentError(
+            None,
+            None,
             f"{index}-th value returned by {token} is {got}, but expects {wanted.name}",
             hint="Convert inside of the function, or give py_func the dtype that it returns.",
         )
@@ -132,7 +137,9 @@ op(
 )
 
 
-def py_func(func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: bool = True, name: str | None = None) -> Any:
+def py_func(
+    func: Callable[..., Any], inp: Sequence[Any], Tout: Any, stateful: bool = True, name: str | None = None
+) -> Any:
     """A Python function as a node, as `tf.py_func`: called with the inputs as NumPy arrays, it returns arrays.
 
     inp: a list of tensors.  Tout: the dtype of what `func` returns, or a list of them; the result is a tensor or a list
@@ -186,7 +193,7 @@ op(
 )
 
 
-def Print(  # noqa: N802 (TensorFlow's name)
+def Print(
     input_: Any,
     data: Sequence[Any],
     message: str | None = None,
@@ -199,7 +206,9 @@ def Print(  # noqa: N802 (TensorFlow's name)
     first_n: how many times at most in a session (None: always); summarize: how many elements of each (None: 3, negative: all).
     """
     attrs = {"message": message, "first_n": first_n, "summarize": summarize}
-    return raw.Print(input_, list(data), **{key: value for key, value in attrs.items() if value is not None}, name=name)
+    return raw.Print(
+        input_, list(data), **{key: value for key, value in attrs.items() if value is not None}, name=name
+    )
 
 
 # Assert.

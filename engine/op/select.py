@@ -9,6 +9,8 @@ import numpy as np
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op.broadcasting import unbroadcast_pair
+from engine.op.const import constant
+from engine.op.fills import zeros_like
 from engine.op.registry import op, raw
 from engine.op.samples import Sample, random_array
 from engine.types import dtypes, errors
@@ -60,7 +62,7 @@ def _select_shape(op: Any) -> TensorShape:
 
 def _select_grad(op: Any, g: Any) -> Any:
     condition, t, _ = op.inputs
-    zeros = raw.ZerosLike(t)
+    zeros = zeros_like(t)
     return None, raw.Select(condition, g, zeros), raw.Select(condition, zeros, g)
 
 
@@ -111,10 +113,11 @@ def _select_v2_shape(op: Any) -> TensorShape:
 
 def _select_v2_grad(op: Any, g: Any) -> Any:
     condition, t, e = op.inputs
-    zero = np.zeros((), g.dtype.base_dtype.np_dtype)
+    zero = constant(np.zeros((), g.dtype.base_dtype.np_dtype), name="zeros")
+    grad_t, grad_e = raw.SelectV2(condition, g, zero), raw.SelectV2(condition, zero, g)
     # An input may be stretched along dimensions that only the output shows.
-    grad_t, _ = unbroadcast_pair(t, op.outputs[0], raw.SelectV2(condition, g, zero), None)
-    grad_e, _ = unbroadcast_pair(e, op.outputs[0], raw.SelectV2(condition, zero, g), None)
+    grad_t, _ = unbroadcast_pair(t, op.outputs[0], grad_t, None)
+    grad_e, _ = unbroadcast_pair(e, op.outputs[0], grad_e, None)
     return None, grad_t, grad_e
 
 

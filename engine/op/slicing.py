@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from engine.op.array import rank
+from engine.op.array import shape as shape_of
 from engine.op.kernels import ints, shape_text, zeros
 from engine.op.registry import op, raw
 from engine.op.samples import Sample, random_array
-from engine.op.shapes import constant_value_as_shape
+from engine.op.shapes import constant_value, constant_value_as_shape
 from engine.op.static_values import constant_ints
 from engine.op.strided import Masks, index, static_shape
 from engine.types import dtypes, errors
@@ -80,11 +82,11 @@ def _slice_shape(node: Any) -> TensorShape:
 def _slice_grad(node: Any, g: Any) -> Any:
     x, begin, _ = node.inputs
     index_type = begin.dtype.base_dtype
-    before = raw.ExpandDims(begin, 1)
-    x_shape = raw.Shape(x, out_type=index_type)
-    rest = raw.Sub(raw.Sub(x_shape, raw.Shape(node.outputs[0], out_type=index_type)), begin)
-    paddings = raw.ConcatV2([before, raw.ExpandDims(rest, 1)], 1)
-    return raw.Pad(g, paddings), None, None
+    column = raw.Pack([rank(x), 1], axis=0, name="stack")
+    out_shape = shape_of(node.outputs[0], out_type=index_type)
+    before = raw.Reshape(begin, column)
+    after = raw.Reshape(shape_of(x, out_type=index_type) - out_shape - begin, column)
+    return raw.Pad(g, raw.ConcatV2([before, after], 1, name="concat")), None, None
 
 
 def _slice_samples(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:
@@ -157,8 +159,10 @@ def _strided_slice_grad(node: Any, g: Any) -> Any:
     x, begin, end, strides = node.inputs
     if begin.dtype.base_dtype == dtypes.int16:  # the gradient op has no int16
         begin, end, strides = (raw.Cast(tensor, DstT=dtypes.int32) for tensor in (begin, end, strides))
-    shape = raw.Shape(x, out_type=begin.dtype)
-    return raw.StridedSliceGrad(shape, begin, end, strides, g, **_mask_attrs(node)), None, None, None
+    shape = shape_of(x, out_type=begin.dtype)
+    # What is known goes in as a constant: inside a loop the nodes themselves are the forward loop's.
+    spec = [tensor if (value := constant_value(tensor)) is None else value for tensor in (shape, begin, end, strides)]
+    return raw.StridedSliceGrad(*spec, g, **_mask_attrs(node)), None, None, None
 
 
 _SLICES: tuple[tuple[tuple[int, ...], list[int], list[int], list[int], dict[str, int]], ...] = (

@@ -15,7 +15,7 @@ from engine.op.kernels import invalid, shape_text
 from engine.op.registry import NotDifferentiable, op, raw
 from engine.op.samples import Sample, array, random_array
 from engine.op.shapes import constant_value
-from engine.types import dtypes, errors
+from engine.types import dtypes
 from engine.types.shape import TensorShape
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def _row_by_row(function: Callable[[list[float]], Any]) -> Callable[..., Any]:
 
 def _softmax_row(row: list[float]) -> Any:
     # Each probability alone: 1 over the sum of the others' odds against it.
-    return [1.0 / np.sum(np.exp(np.clip(np.subtract(row, x), -800, 700))) if x > -np.inf else 0.0 for x in row]
+    return [
+        1.0 / np.sum(np.exp(np.clip(np.subtract(row, x), -800, 700))) if x > -np.inf else 0.0 for x in row
+    ]
 
 
 op(
@@ -112,9 +114,7 @@ def _in_top_k(k: Any, predictions: Any, targets: Any, count: Any = None) -> Any:
     """A class ties with those of equal score; a row with a score that is not finite has no best."""
     xp = k.xp
     if predictions.ndim != 2:
-        raise invalid(
-            f"predictions must be 2-dimensional, got shape {shape_text(predictions.shape)}"
-        )
+        raise invalid(f"predictions must be 2-dimensional, got shape {shape_text(predictions.shape)}")
     if targets.ndim != 1 or targets.shape[0] != predictions.shape[0]:
         raise invalid(
             "targets must be a vector with one class for each row of predictions: "
@@ -244,7 +244,9 @@ def _swap_with_last(values: Tensor, axis: int, name: str | None) -> Any:
     count = rank(values)
     first = axis if axis >= 0 else count + axis
     between = raw.Range(first + 1, count - 1, 1)
-    order = raw.ConcatV2([raw.Range(0, first, 1), raw.Pack([count - 1], axis=0), between, raw.Pack([first], axis=0)], 0)
+    order = raw.ConcatV2(
+        [raw.Range(0, first, 1), raw.Pack([count - 1], axis=0), between, raw.Pack([first], axis=0)], 0
+    )
     return raw.Transpose(values, order, name=name or "transpose")
 
 

@@ -163,7 +163,6 @@ def _by_top_k(values: Any, axis: Any, direction: str, output: int) -> Any:
         raise ValueError(f"axis {at} is out of range for values of shape {tensor.shape}")
     size = shape_of(tensor)[at]
     last = rank(tensor)
-    # An axis that is the last only at run time would leave nothing between it and the end: such a range runs the wrong way.
     moves = at != -1 and (ndims is None or at % ndims != ndims - 1)
     if moves:
         order = _axis_last(at, ndims, last)
@@ -180,10 +179,8 @@ def _axis_last(at: int, ndims: int | None, last: Any) -> Any:
         order = np.arange(ndims, dtype=np.int64)
         order[[at, -1]] = order[[-1, at]]
         return convert_to_tensor(order, name="transposition")
-    axis = raw.FloorMod(at, last)
-    end = raw.Sub(last, 1)
-    front, between = raw.Range(0, axis, 1), raw.Range(raw.AddV2(axis, 1), end, 1)
-    return raw.ConcatV2([front, raw.Pack([end]), between, raw.Pack([axis])], 0)
+    axis, end, places = raw.FloorMod(at, last), raw.Sub(last, 1), raw.Range(0, last, 1)
+    return raw.SelectV2(raw.Equal(places, axis), end, raw.SelectV2(raw.Equal(places, end), axis, places))
 
 
 def _mirrored(tensor: Any, dtype: DType) -> Any:

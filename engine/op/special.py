@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from engine.graph.default import control_dependencies
 from engine.op.broadcasting import unbroadcast
-from engine.op.elementwise import FLOATS, unary
+from engine.op.const import constant
+from engine.op.elementwise import FLOATS, after_gradient, unary
 from engine.op.registry import Kernel, op, raw
 from engine.op.samples import Sample, floats, random_array
 from engine.op.shapes import broadcast
@@ -113,11 +115,23 @@ def _by(function: Any) -> Any:
     return lambda *arrays: np.frompyfunc(each, len(arrays), 1)(*(np.asarray(a, np.float64) for a in arrays))
 
 
+def _gaussian_grad(factor: float) -> Any:
+    """The gradient function of what has the derivative factor·exp(-x²)."""
+
+    def grad(op: Any, g: Any) -> Any:
+        x = op.inputs[0]
+        constant_factor = constant(factor, x.dtype.base_dtype)
+        with control_dependencies([g]):
+            return g * constant_factor * raw.Exp(-raw.Square(x))
+
+    return grad
+
+
 erf = unary(
     "Erf",
     FLOATS,
     kernel=_in_float64(_erf),
-    grad=lambda op, g: g * (2 / math.sqrt(math.pi)) * raw.Exp(-raw.Square(op.inputs[0])),
+    grad=_gaussian_grad(2 / math.sqrt(math.pi)),
     samples=floats(-3, 3, extra=(0.46875, 4.0, -4.5, 5.0, 0.2, -0.46)),
     reference=_by(math.erf),
 )
@@ -126,7 +140,7 @@ erfc = unary(
     "Erfc",
     FLOATS,
     kernel=_in_float64(_erfc),
-    grad=lambda op, g: g * (-2 / math.sqrt(math.pi)) * raw.Exp(-raw.Square(op.inputs[0])),
+    grad=_gaussian_grad(-2 / math.sqrt(math.pi)),
     samples=floats(-3, 3, extra=(0.46875, 4.0, -4.5, 5.0, 9.0, 0.2, -0.46)),
     reference=_by(math.erfc),
 )
@@ -231,16 +245,17 @@ lgamma = unary(
     "Lgamma",
     FLOATS,
     kernel=_in_float64(_lgamma),
-    grad=lambda op, g: g * raw.Digamma(op.inputs[0]),
+    grad=after_gradient(lambda op, g: g * raw.Digamma(op.inputs[0])),
     samples=floats(0.1, 20, extra=(1e-3, 1.0, 2.0, 3.0, 100.0, -0.5, -2.5, -7.25, 0.0, -1.0)),
     reference=_by(math.lgamma),
 )
 
 
+@after_gradient
 def _digamma_grad(op: Any, g: Any) -> Any:
     x = op.inputs[0]
     if x.dtype.size > 2:
-        return g * raw.Polygamma(1.0, x)
+        return g * raw.Polygamma(constant(1.0, x.dtype.base_dtype), x)
     # Polygamma takes no 16-bit floats.
     wide = raw.Polygamma(1.0, raw.Cast(x, DstT=dtypes.float32))
     return g * raw.Cast(wide, DstT=x.dtype.base_dtype)
@@ -258,7 +273,7 @@ digamma = unary(
 
 def _zeta_samples(rng: np.random.Generator, dtype: Any) -> Any:
     for a, b in (((2, 3), (2, 3)), ((), (4,)), ((3, 1), (2,)), ((0,), (1,))):
-        yield Sample(random_array(rng, dtype, a, 1.5, 6), random_array(rng, dtype, b, 0.3, 9), grad=())
+        yield Sample(random_array(rng, dtype, a, 1.5, 6), random_array(rng, dtype, b, 0.3, 9), grad=(1,))
 
 
 def _zeta_reference(x: Any, q: Any) -> Any:
@@ -270,10 +285,16 @@ def _zeta_reference(x: Any, q: Any) -> Any:
     return total + end ** (1 - x) / (x - 1) + end**-x / 2
 
 
+def _zeta_grad(op: Any, g: Any) -> Any:
+    x, q = op.inputs
+    return unbroadcast(op, None, g * (-x * raw.Zeta(x + 1.0, q)))
+
+
 zeta = op(
     "Zeta(x: T, q: T; T: {float32, float64}) -> z: T",
     kernel=_in_float64(_zeta),
     shape=broadcast,
+    grad=_zeta_grad,
     samples=_zeta_samples,
     reference=_zeta_reference,
 )

@@ -75,7 +75,7 @@ def _split_shape(node: Any) -> list[TensorShape]:
 
 
 def _join_again(node: Any, axis: Any, gs: tuple[Any, ...]) -> Any:
-    return raw.ConcatV2(list(gs), axis) if len(gs) > 1 else gs[0]
+    return raw.ConcatV2(list(gs), axis, name="concat") if len(gs) > 1 else gs[0]
 
 
 def _splits(rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:

@@ -63,7 +63,7 @@ pack_op = op(
     "Pack(values: N * T; N: int >= 1, T: type, axis: int = 0) -> output: T",
     kernel=_pack,
     shape=_pack_shape,
-    grad=lambda node, g: raw.Unpack(g, num=node.attrs["N"], axis=node.attrs["axis"]),
+    grad=lambda node, g: raw.Unpack(g, num=node.attrs["N"], axis=node.attrs["axis"], name="unstack"),
     samples=_packs,
     reference=_packed,
 )
@@ -105,7 +105,7 @@ unpack_op = op(
     kernel=_unpack,
     shape=_unpack_shape,
     grad=lambda node, *gs: (
-        raw.Pack(list(gs), axis=node.attrs["axis"]) if gs else raw.ZerosLike(node.inputs[0])
+        raw.Pack(list(gs), axis=node.attrs["axis"], name="stack") if gs else raw.ZerosLike(node.inputs[0])
     ),
     samples=_unpacks,
     reference=lambda value, num, axis=0, **_: [np.take(value, i, axis=axis) for i in range(num)],
@@ -144,4 +144,5 @@ def unstack(value: Any, num: int | None = None, axis: int = 0, name: str | None 
             num = dims[axis]
         if num is None:
             raise ValueError(f"Cannot infer argument `num` from shape {tensor.shape}")
-    return raw.Unpack(tensor, num=num, axis=axis, name=name or "unstack")
+    parts = raw.Unpack(tensor, num=num, axis=axis, name=name or "unstack")
+    return parts if num else []  # a node without outputs is returned as itself

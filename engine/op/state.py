@@ -11,20 +11,24 @@ from typing import Any
 import numpy as np
 
 from engine.op.kernels import invalid, shape_text
-from engine.op.registry import NotDifferentiable, op
+from engine.op.registry import NotDifferentiable, op, raw
 from engine.op.samples import untested
 from engine.op.shapes import SCALAR, UNKNOWN
 from engine.types import errors
 from engine.types.shape import TensorShape
 
-__all__: list[str] = []
+__all__ = ["assign", "assign_add", "assign_sub", "count_up_to", "is_variable_initialized"]
 
 _BY_HAND = untested("tests/op/test_state.py")
 
 
 def _variable(k: Any) -> Any:
     attrs = k.attrs
-    return k.resources.variable(attrs["container"], attrs["shared_name"] or k.op.name, attrs["dtype"], attrs["shape"])
+    found = k.resources.variable(
+        attrs["container"], attrs["shared_name"] or k.op.name, attrs["dtype"], attrs["shape"]
+    )
+    found.site = k.op.site
+    return found
 
 
 def _variable_shape(node: Any) -> TensorShape:
@@ -76,7 +80,9 @@ def _assign(k: Any, ref: Any, value: Any) -> Any:
         fits = held.shape == value.shape if held is not None else ref.shape.is_compatible_with(value.shape)
         if not fits:
             expected = shape_text(held.shape) if held is not None else str(ref.shape)
-            raise invalid(
+            raise errors.InvalidArgumentError(
+                None,
+                None,
                 f"Assign requires shapes of both tensors to match. lhs shape= {expected} rhs shape= {shape_text(value.shape)}",
                 hint="Give the variable validate_shape=False (and Assign too) if its shape may change.",
             )
@@ -167,3 +173,37 @@ op(
     samples=_BY_HAND,
     stateful=True,
 )
+
+
+# Public functions.
+
+
+def assign(
+    ref: Any,
+    value: Any,
+    validate_shape: bool | None = None,
+    use_locking: bool | None = None,
+    name: str | None = None,
+) -> Any:
+    """A node that sets the variable `ref` to `value` and returns the variable, as `tf.assign`."""
+    return raw.Assign(ref, value, validate_shape=validate_shape, use_locking=use_locking, name=name)
+
+
+def assign_add(ref: Any, value: Any, use_locking: bool | None = None, name: str | None = None) -> Any:
+    """A node that adds `value` to the variable `ref` and returns the variable, as `tf.assign_add`."""
+    return raw.AssignAdd(ref, value, use_locking=use_locking, name=name)
+
+
+def assign_sub(ref: Any, value: Any, use_locking: bool | None = None, name: str | None = None) -> Any:
+    """A node that subtracts `value` from the variable `ref` and returns the variable, as `tf.assign_sub`."""
+    return raw.AssignSub(ref, value, use_locking=use_locking, name=name)
+
+
+def count_up_to(ref: Any, limit: int, name: str | None = None) -> Any:
+    """A node that adds 1 to the scalar variable `ref`, returns what was before, and fails with OutOfRangeError at `limit`."""
+    return raw.CountUpTo(ref, limit=limit, name=name)
+
+
+def is_variable_initialized(variable: Any) -> Any:
+    """A bool tensor: whether the variable has a value in the session."""
+    return raw.IsVariableInitialized(variable)

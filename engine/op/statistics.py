@@ -9,6 +9,7 @@ import numpy as np
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op import shapes
+from engine.op.cast import cast
 from engine.op.const import constant
 from engine.op.elementwise import FLOATS, is_half
 from engine.op.reduce import axes_of, either, kept, reduction, reduction_dims, reference_by, samples_of
@@ -96,9 +97,10 @@ def reduce_logsumexp(
         # Where the maximum is infinite, x - maximum would be NaN.
         greatest = raw.StopGradient(raw.SelectV2(raw.IsFinite(greatest), greatest, 0))
         total = raw.Sum(raw.Exp(raw.Sub(x, greatest)), reduction_dims(x, axis), keep_dims=keep)
+        result = raw.Log(total)
         if not keep:
-            greatest = raw.Reshape(greatest, raw.Shape(total))
-        return raw.AddV2(raw.Log(total), greatest, name=scope)
+            greatest = raw.Reshape(greatest, raw.Shape(result))
+        return raw.AddV2(result, greatest, name=scope)
 
 
 def reduce_variance(
@@ -143,7 +145,7 @@ def count_nonzero(
         x = convert_to_tensor(either(input, input_tensor, "input", "input_tensor"))
         zero = constant(b"" if x.dtype.base_dtype is dtypes.string else 0, x.dtype.base_dtype, name="zeros")
         ones = raw.Cast(raw.NotEqual(x, zero), DstT=dtypes.int64)
-        return raw.Cast(raw.Sum(ones, reduction_dims(ones, axis), keep_dims=keep), DstT=dtype)
+        return cast(raw.Sum(ones, reduction_dims(ones, axis), keep_dims=keep), dtype)
 
 
 def norm(
@@ -172,20 +174,24 @@ def norm(
         )
     with name_scope(name, "norm", [tensor]):
         x = convert_to_tensor(tensor)
-        dims = reduction_dims(x, list(axis) if matrix else axis)
+
+        def reduced(op_type: str, values: Any) -> Any:
+            dims = reduction_dims(x, list(axis) if matrix else axis)
+            return getattr(raw, op_type)(values, dims, keep_dims=True)
+
         if ord in ("euclidean", "fro", 2):
             # Complex: x times its conjugate is real, in a complex type.
-            result = raw.Sqrt(raw.Sum(x * (raw.Conj(x) if x.dtype.is_complex else x), dims, keep_dims=True))
+            result = raw.Sqrt(reduced("Sum", x * (raw.Conj(x) if x.dtype.is_complex else x)))
             if x.dtype.is_complex:
                 result = raw.Real(result, Tout=x.dtype.real_dtype)
         else:
             size = raw.ComplexAbs(x, Tout=x.dtype.real_dtype) if x.dtype.is_complex else raw.Abs(x)
             if ord == 1:
-                result = raw.Sum(size, dims, keep_dims=True)
+                result = reduced("Sum", size)
             elif ord == np.inf:
-                result = raw.Max(size, dims, keep_dims=True)
+                result = reduced("Max", size)
             else:
-                result = raw.Pow(raw.Sum(raw.Pow(size, ord), dims, keep_dims=True), 1.0 / ord)
+                result = raw.Pow(reduced("Sum", raw.Pow(size, ord)), 1.0 / ord)
         if keep:
             return result
         squeezed = range(x.shape.ndims) if axis is None and x.shape.ndims is not None else axis

@@ -6,11 +6,18 @@ from typing import Any
 
 import numpy as np
 
-_ESCAPES = {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", ord('"'): '\\"', ord("'"): "\\'", ord("\\"): "\\\\"}
+_ESCAPES = {
+    ord("\n"): "\\n",
+    ord("\r"): "\\r",
+    ord("\t"): "\\t",
+    ord('"'): '\\"',
+    ord("'"): "\\'",
+    ord("\\"): "\\\\",
+}
 
 
 def summarize(value: Any, limit: int) -> str:
-    """The first `limit` elements of an array in row-major order, all if it is negative; each dimension but the last in brackets."""
+    """The first `limit` elements of an array, all if it is negative; each dimension but the outermost in brackets."""
     array = np.asarray(value)
     shown = array.size if limit < 0 else min(limit, array.size)
     flat = [element(each) for each in array.reshape(-1)[:shown]]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
+from engine.op.const import constant
 from engine.op.registry import raw
 
 __all__ = ["tensordot"]
 
 
-def _contraction(a: Any, b: Any, axes: Any) -> tuple[list[int], list[int]]:
-    """The dimensions of a and of b to sum over.  Raises ValueError for axes that are neither a number nor two lists."""
+def _contraction(a: Any, axes: Any) -> tuple[list[int], list[int]]:
+    """The dimensions of both operands to sum over.  Raises ValueError for axes that are neither a number nor two lists."""
     if isinstance(axes, int | np.integer):
         count = int(axes)
         if count < 0:
@@ -34,32 +36,44 @@ def _contraction(a: Any, b: Any, axes: Any) -> tuple[list[int], list[int]]:
     return of_a, of_b
 
 
-def _as_matrix(x: Any, axes: list[int], last: bool) -> tuple[Any, Any]:
-    """x as a matrix, with `axes` as its last or first dimension, and the shape of the rest: a list, or a tensor."""
+def _split(x: Any, axes: list[int]) -> tuple[Any, Any, Any, Any]:
+    """The free dimensions of x and the summed ones, and their sizes: lists where they are known, else tensors."""
     rank = x.shape.ndims
     if rank is None:
-        raise ValueError("tensordot needs the ranks of its operands to be known while the graph is built")
+        shape, rank = raw.Shape(x), raw.Rank(x)
+        given = constant(np.array(axes, np.int32), name="axes")
+        summed = raw.Select(raw.GreaterEqual(given, 0), given, given + rank)
+        free = raw.ListDiff(raw.Range(0, rank, 1, name="range"), summed).out
+        return free, summed, raw.GatherV2(shape, free, 0), raw.GatherV2(shape, summed, 0)
     for axis in axes:
         if not -rank <= axis < rank:
             raise ValueError(f"The axis {axis} is not in [{-rank}, {rank}), for shape {x.shape}")
     summed = [axis % rank for axis in axes]
     free = [i for i in range(rank) if i not in summed]
-    order = free + summed if last else summed + free
-    moved = x if order == list(range(rank)) else raw.Transpose(x, np.array(order, np.int32))
     dims = x.shape.dims_or_none
     if None not in dims:
-        rest: Any = [dims[i] for i in free]
-        sizes: Any = [int(np.prod([dims[i] for i in part], dtype=np.int64)) for part in (free, summed)]
+        return free, summed, [dims[i] for i in free], [dims[i] for i in summed]
+    shape = raw.Shape(x)
+    return free, summed, *(raw.GatherV2(shape, np.array(part, np.int32), 0) for part in (free, summed))
+
+
+def _as_matrix(x: Any, axes: list[int], last: bool) -> tuple[Any, Any]:
+    """x as a matrix, with `axes` as its last or first dimension, and the sizes of the rest: a list, or a tensor."""
+    free, summed, rest, inner = _split(x, axes)
+    if isinstance(free, list):
+        order: Any = free + summed if last else summed + free
+        in_place = order == list(range(len(order)))
+        moved = x if in_place else raw.Transpose(x, np.array(order, np.int32), name="transpose")
+        if len(free) == 1 and len(summed) == 1:
+            return moved, rest
     else:
-        shape = raw.Shape(x)
-        rest, inner = (raw.GatherV2(shape, np.array(part, np.int32), 0) for part in (free, summed))
-        sizes = [raw.Prod(rest, [0]), raw.Prod(inner, [0])]
-    if len(free) == 1 and len(summed) == 1:
-        return moved, rest
-    wanted = sizes if last else sizes[::-1]
-    return raw.Reshape(
-        moved, np.array(wanted, np.int32) if isinstance(rest, list) else raw.Pack(wanted)
-    ), rest
+        order = raw.ConcatV2([free, summed] if last else [summed, free], 0, name="concat")
+        moved = raw.Transpose(x, order, name="transpose")
+    if isinstance(rest, list):
+        sizes = [math.prod(rest), math.prod(inner)]
+        return raw.Reshape(moved, np.array(sizes if last else sizes[::-1], np.int32)), rest
+    sizes = [raw.Prod(rest, constant([0])), raw.Prod(inner, constant([0]))]
+    return raw.Reshape(moved, raw.Pack(sizes if last else sizes[::-1], name="stack")), rest
 
 
 def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Any:
@@ -70,22 +84,26 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Any:
     with name_scope(name, "Tensordot", [a, b]) as scope:
         a = convert_to_tensor(a, name="a")
         b = convert_to_tensor(b, a.dtype.base_dtype, name="b")
-        of_a, of_b = _contraction(a, b, axes)
+        of_a, of_b = _contraction(a, axes)
         left, rest_a = _as_matrix(a, of_a, last=True)
         right, rest_b = _as_matrix(b, of_b, last=False)
+        product = raw.MatMul(left, right)
         if isinstance(rest_a, list) and isinstance(rest_b, list):
             if len(rest_a) == 1 and len(rest_b) == 1:
-                return raw.MatMul(left, right, name=scope)
-            product = raw.MatMul(left, right)
+                return product
             return raw.Reshape(product, np.array(rest_a + rest_b, np.int32), name=scope)
-        product = raw.MatMul(left, right)
-        rests = [np.array(rest, np.int32) if isinstance(rest, list) else rest for rest in (rest_a, rest_b)]
-        result = raw.Reshape(product, raw.ConcatV2(rests, 0), name=scope)
-        known = [
-            x.shape.dims_or_none[i]
-            for x, of in ((a, of_a), (b, of_b))
-            for i in range(x.shape.ndims)
-            if i not in [axis % x.shape.ndims for axis in of]
+        rests = [
+            constant(np.array(rest, np.int32)) if isinstance(rest, list) else rest
+            for rest in (rest_a, rest_b)
         ]
-        result.set_shape(known)
+        result = raw.Reshape(product, raw.ConcatV2(rests, 0, name="concat"), name=scope)
+        if a.shape.ndims is not None and b.shape.ndims is not None:
+            result.set_shape(
+                [
+                    x.shape.dims_or_none[i]
+                    for x, of in ((a, of_a), (b, of_b))
+                    for i in range(x.shape.ndims)
+                    if i not in [axis % x.shape.ndims for axis in of]
+                ]
+            )
         return result

@@ -10,8 +10,6 @@ from typing import Any
 from engine.op.kernels import invalid, shape_text
 from engine.op.registry import NotDifferentiable, OpDef, op
 from engine.op.samples import untested
-from engine.op.gather import check_indices
-from engine.types import errors
 from engine.types.shape import TensorShape
 
 __all__: list[str] = []
@@ -19,7 +17,7 @@ __all__: list[str] = []
 _BY_HAND = untested("tests/op/test_training_ops.py")
 
 
-def _values(k: Any, *refs: Any) -> list[Any]:
+def values(k: Any, *refs: Any) -> list[Any]:
     """The arrays of a variable and its slots.  Raises InvalidArgumentError unless all have one shape."""
     arrays = [ref.read(k.op) for ref in refs]
     for ref, array in zip(refs[1:], arrays[1:], strict=True):
@@ -31,7 +29,7 @@ def _values(k: Any, *refs: Any) -> list[Any]:
     return arrays
 
 
-def _check_scalars(**scalars: Any) -> None:
+def check_scalars(**scalars: Any) -> None:
     for name, value in scalars.items():
         if value.ndim != 0:
             raise invalid(f"{name} is not a scalar: {shape_text(value.shape)}")
@@ -46,8 +44,8 @@ def _check_gradient(var: Any, grad: Any) -> None:
 
 def _gradient_descent(k: Any, ref: Any, alpha: Any, delta: Any) -> Any:
     with ref.lock:
-        (var,) = _values(k, ref)
-        _check_scalars(alpha=alpha)
+        (var,) = values(k, ref)
+        check_scalars(alpha=alpha)
         _check_gradient(var, delta)
         k.write(ref, var - delta * alpha, kind="gradient_descent")
     return ref
@@ -55,8 +53,8 @@ def _gradient_descent(k: Any, ref: Any, alpha: Any, delta: Any) -> Any:
 
 def _momentum(k: Any, ref: Any, accum_ref: Any, lr: Any, grad: Any, momentum: Any) -> Any:
     with ref.lock:
-        var, accum = _values(k, ref, accum_ref)
-        _check_scalars(lr=lr, momentum=momentum)
+        var, accum = values(k, ref, accum_ref)
+        check_scalars(lr=lr, momentum=momentum)
         _check_gradient(var, grad)
         accum = accum * momentum
         accum += grad
@@ -79,11 +77,11 @@ def _adam(
     epsilon: Any,
     grad: Any,
 ) -> Any:
-    """Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), with the corrections of both moments in the step's size."""
+    """Kingma and Ba, "Adam" (2015), with the corrections of both moments in the step's size."""
     xp = k.xp
     with ref.lock:
-        var, m, v = _values(k, ref, m_ref, v_ref)
-        _check_scalars(
+        var, m, v = values(k, ref, m_ref, v_ref)
+        check_scalars(
             beta1_power=beta1_power, beta2_power=beta2_power, lr=lr, beta1=beta1, beta2=beta2, epsilon=epsilon
         )
         _check_gradient(var, grad)
@@ -110,8 +108,8 @@ def _adam(
 def _adagrad(k: Any, ref: Any, accum_ref: Any, lr: Any, grad: Any) -> Any:
     """Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization" (2011)."""
     with ref.lock:
-        var, accum = _values(k, ref, accum_ref)
-        _check_scalars(lr=lr)
+        var, accum = values(k, ref, accum_ref)
+        check_scalars(lr=lr)
         _check_gradient(var, grad)
         if k.attrs["update_slots"]:
             accum = accum + grad * grad
@@ -122,8 +120,8 @@ def _adagrad(k: Any, ref: Any, accum_ref: Any, lr: Any, grad: Any) -> Any:
 
 def _adagrad_v2(k: Any, ref: Any, accum_ref: Any, lr: Any, epsilon: Any, grad: Any) -> Any:
     with ref.lock:
-        var, accum = _values(k, ref, accum_ref)
-        _check_scalars(lr=lr, epsilon=epsilon)
+        var, accum = values(k, ref, accum_ref)
+        check_scalars(lr=lr, epsilon=epsilon)
         _check_gradient(var, grad)
         if k.attrs["update_slots"]:
             accum = accum + grad * grad
@@ -137,8 +135,8 @@ def _rms_prop(
 ) -> Any:
     """Tieleman and Hinton, "Lecture 6.5 - RMSProp" (2012)."""
     with ref.lock:
-        var, ms, mom = _values(k, ref, ms_ref, mom_ref)
-        _check_scalars(lr=lr, rho=rho, momentum=momentum, epsilon=epsilon)
+        var, ms, mom = values(k, ref, ms_ref, mom_ref)
+        check_scalars(lr=lr, rho=rho, momentum=momentum, epsilon=epsilon)
         _check_gradient(var, grad)
         one = var.dtype.type(1)
         ms = ms + (grad * grad - ms) * (one - rho)
@@ -150,103 +148,6 @@ def _rms_prop(
 
 
 def _centered_rms_prop(
-    k: Any, ref: Any, mg_ref: Any, ms_ref: Any, mom_ref: Any, lr: Any, rho: Any, momentum: Any, epsilon: Any, grad: Any
-) -> Any:
-    """As RMSProp, with the gradient's variance in place of its second moment: Graves (2013), equation 39."""
-    with ref.lock:
-        var, mg, ms, mom = _values(k, ref, mg_ref, ms_ref, mom_ref)
-        _check_scalars(lr=lr, rho=rho, momentum=momentum, epsilon=epsilon)
-        _check_gradient(var, grad)
-        one = var.dtype.type(1)
-        ms = ms + (grad * grad - ms) * (one - rho)
-        mg = mg + (grad - mg) * (one - rho)
-        mom = mom * momentum + grad * lr / k.xp.sqrt(ms - mg * mg + epsilon)
-        k.write(mg_ref, mg, kind="rms_prop")
-        k.write(ms_ref, ms, kind="rms_prop")
-        k.write(mom_ref, mom, kind="rms_prop")
-        k.write(ref, var - mom, kind="rms_prop")
-    return ref
-
-
-# Updates of some rows.
-
-
-def _check_rows(k: Any, var: Any, grad: Any, indices: Any) -> None:
-    if var.ndim < 1:
-        raise invalid("var must be at least 1 dimensional")
-    if indices.ndim != 1:
-        raise invalid(f"indices must be one-dimensional, not of shape {shape_text(indices.shape)}")
-    if grad.shape != (indices.shape[0], *var.shape[1:]):
-        raise invalid(
-            f"grad must have one row for each index and the variable's other dimensions: got {shape_text(grad.shape)}, "
-            f"{indices.shape[0]} indices, and var {shape_text(var.shape)}",
-        )
-    check_indices(k, indices, var.shape[0])
-
-
-def _rounds(xp: Any, indices: Any) -> Any:
-    """The positions in `indices`, in groups within which no index comes twice: all first occurrences, then all second ones …
-
-    TensorFlow goes through the rows one by one; a row that comes twice is updated twice, the second time from the result of the first.
-    """
-    left = xp.arange(len(indices))
-    while len(left):
-        _, first = xp.unique(indices[left], return_index=True)
-        yield left[xp.sort(first)]
-        keep = xp.ones(len(left), bool)
-        keep[first] = False
-        left = left[keep]
-
-
-def _sparse_momentum(k: Any, ref: Any, accum_ref: Any, lr: Any, grad: Any, indices: Any, momentum: Any) -> Any:
-    with ref.lock:
-        var, accum = (array.copy() for array in _values(k, ref, accum_ref))
-        _check_scalars(lr=lr, momentum=momentum)
-        _check_rows(k, var, grad, indices)
-        for chosen in _rounds(k.xp, indices):
-            rows, g = indices[chosen], grad[chosen]
-            accum[rows] = a = accum[rows] * momentum + g
-            var[rows] -= g * lr + a * momentum * lr if k.attrs["use_nesterov"] else a * lr
-        k.write(accum_ref, accum, kind="momentum")
-        k.write(ref, var, kind="momentum")
-    return ref
-
-
-def _sparse_adagrad(k: Any, ref: Any, accum_ref: Any, lr: Any, grad: Any, indices: Any) -> Any:
-    with ref.lock:
-        var, accum = (array.copy() for array in _values(k, ref, accum_ref))
-        _check_scalars(lr=lr)
-        _check_rows(k, var, grad, indices)
-        for chosen in _rounds(k.xp, indices):
-            rows, g = indices[chosen], grad[chosen]
-            if k.attrs["update_slots"]:
-                accum[rows] += g * g
-            var[rows] -= g * lr / k.xp.sqrt(accum[rows])
-        k.write(accum_ref, accum, kind="adagrad")
-        k.write(ref, var, kind="adagrad")
-    return ref
-
-
-def _sparse_rms_prop(
-    k: Any, ref: Any, ms_ref: Any, mom_ref: Any, lr: Any, rho: Any, momentum: Any, epsilon: Any, grad: Any, indices: Any
-) -> Any:
-    with ref.lock:
-        var, ms, mom = (array.copy() for array in _values(k, ref, ms_ref, mom_ref))
-        _check_scalars(lr=lr, rho=rho, momentum=momentum, epsilon=epsilon)
-        _check_rows(k, var, grad, indices)
-        one = var.dtype.type(1)
-        for chosen in _rounds(k.xp, indices):
-            rows, g = indices[chosen], grad[chosen]
-            ms[rows] = spread = ms[rows] * rho + g * g * (one - rho)
-            mom[rows] = moved = mom[rows] * momentum + g * lr / k.xp.sqrt(spread + epsilon)
-            var[rows] -= moved
-        k.write(ms_ref, ms, kind="rms_prop")
-        k.write(mom_ref, mom, kind="rms_prop")
-        k.write(ref, var, kind="rms_prop")
-    return ref
-
-
-def _sparse_centered_rms_prop(
     k: Any,
     ref: Any,
     mg_ref: Any,
@@ -257,21 +158,20 @@ def _sparse_centered_rms_prop(
     momentum: Any,
     epsilon: Any,
     grad: Any,
-    indices: Any,
 ) -> Any:
+    """As RMSProp, with the gradient's variance in place of its second moment: Graves (2013), equation 39."""
     with ref.lock:
-        var, mg, ms, mom = (array.copy() for array in _values(k, ref, mg_ref, ms_ref, mom_ref))
-        _check_scalars(lr=lr, rho=rho, momentum=momentum, epsilon=epsilon)
-        _check_rows(k, var, grad, indices)
+        var, mg, ms, mom = values(k, ref, mg_ref, ms_ref, mom_ref)
+        check_scalars(lr=lr, rho=rho, momentum=momentum, epsilon=epsilon)
+        _check_gradient(var, grad)
         one = var.dtype.type(1)
-        for chosen in _rounds(k.xp, indices):
-            rows, g = indices[chosen], grad[chosen]
-            ms[rows] = spread = ms[rows] * rho + g * g * (one - rho)
-            mg[rows] = mean = mg[rows] * rho + g * (one - rho)
-            mom[rows] = moved = mom[rows] * momentum + g * lr / k.xp.sqrt(spread + epsilon - mean * mean)
-            var[rows] -= moved
-        for each, value in ((mg_ref, mg), (ms_ref, ms), (mom_ref, mom), (ref, var)):
-            k.write(each, value, kind="rms_prop")
+        ms = ms + (grad * grad - ms) * (one - rho)
+        mg = mg + (grad - mg) * (one - rho)
+        mom = mom * momentum + grad * lr / k.xp.sqrt(ms - mg * mg + epsilon)
+        k.write(mg_ref, mg, kind="rms_prop")
+        k.write(ms_ref, ms, kind="rms_prop")
+        k.write(mom_ref, mom, kind="rms_prop")
+        k.write(ref, var - mom, kind="rms_prop")
     return ref
 
 
@@ -289,22 +189,11 @@ def _dense_shape(node: Any) -> TensorShape:
     return shape
 
 
-def _sparse_shape(node: Any) -> TensorShape:
-    """The variable's, which its slots share; the gradient has a row for each index."""
-    shape: TensorShape = node.inputs[0].shape
-    for spec, tensor in zip(node.opdef.signature.inputs, node.inputs, strict=True):
-        if spec.is_ref:
-            shape = shape.merge_with(tensor.shape)
-        elif spec.name == "indices":
-            tensor.shape.with_rank(1)
-    return shape
-
-
-def _apply(signature: str, kernel: Any, sparse: bool = False) -> OpDef:
+def _apply(signature: str, kernel: Any) -> OpDef:
     return op(
         signature,
         kernel=kernel,
-        shape=_sparse_shape if sparse else _dense_shape,
+        shape=_dense_shape,
         grad=NotDifferentiable,
         samples=_BY_HAND,
         stateful=True,
@@ -344,28 +233,4 @@ _apply(
     "ApplyCenteredRMSProp(var: Ref(T), mg: Ref(T), ms: Ref(T), mom: Ref(T), lr: T, rho: T, momentum: T, epsilon: T, "
     "grad: T; T: numbers, use_locking: bool = False) -> out: Ref(T)",
     _centered_rms_prop,
-)
-_apply(
-    "SparseApplyMomentum(var: Ref(T), accum: Ref(T), lr: T, grad: T, indices: Tindices, momentum: T; T: numbers, "
-    "Tindices: index, use_locking: bool = False, use_nesterov: bool = False) -> out: Ref(T)",
-    _sparse_momentum,
-    sparse=True,
-)
-_apply(
-    "SparseApplyAdagrad(var: Ref(T), accum: Ref(T), lr: T, grad: T, indices: Tindices; T: numbers, Tindices: index, "
-    "use_locking: bool = False, update_slots: bool = True) -> out: Ref(T)",
-    _sparse_adagrad,
-    sparse=True,
-)
-_apply(
-    "SparseApplyRMSProp(var: Ref(T), ms: Ref(T), mom: Ref(T), lr: T, rho: T, momentum: T, epsilon: T, grad: T, "
-    "indices: Tindices; T: numbers, Tindices: index, use_locking: bool = False) -> out: Ref(T)",
-    _sparse_rms_prop,
-    sparse=True,
-)
-_apply(
-    "SparseApplyCenteredRMSProp(var: Ref(T), mg: Ref(T), ms: Ref(T), mom: Ref(T), lr: T, rho: T, momentum: T, epsilon: T, "
-    "grad: T, indices: Tindices; T: numbers, Tindices: index, use_locking: bool = False) -> out: Ref(T)",
-    _sparse_centered_rms_prop,
-    sparse=True,
 )

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.op.elementwise import FLOATS, INEXACT, conjugate, in_float32, output_gradient, unary
+from engine.op.const import constant
+from engine.op.elementwise import FLOATS, INEXACT, after_gradient, conjugate, in_float32, output_gradient, unary
 from engine.op.registry import op, raw
 from engine.op.samples import floats, pairs
 from engine.op.shapes import broadcast
@@ -19,7 +20,7 @@ sin = unary(
     "Sin",
     INEXACT,
     ufunc="sin",
-    grad=lambda op, g: g * raw.Cos(conjugate(op.inputs[0])),
+    grad=after_gradient(lambda op, g: g * raw.Cos(conjugate(op.inputs[0]))),
     samples=floats(-3, 3),
 )
 
@@ -27,7 +28,7 @@ cos = unary(
     "Cos",
     INEXACT,
     ufunc="cos",
-    grad=lambda op, g: -g * raw.Sin(conjugate(op.inputs[0])),
+    grad=after_gradient(lambda op, g: -g * raw.Sin(conjugate(op.inputs[0]))),
     samples=floats(-3, 3),
 )
 
@@ -35,20 +36,32 @@ tan = unary(
     "Tan",
     INEXACT,
     ufunc="tan",
-    grad=lambda op, g: raw.Square(raw.Reciprocal(raw.Cos(conjugate(op.inputs[0])))) * g,
+    grad=after_gradient(lambda op, g: raw.Square(raw.Reciprocal(raw.Cos(conjugate(op.inputs[0])))) * g),
     samples=floats(-1.3, 1.3),
 )
 
 
+def _one_and_square(op: Any) -> tuple[Any, Any]:
+    x = conjugate(op.inputs[0])
+    squared = raw.Square(x)
+    return constant(1.0, x.dtype), squared
+
+
 def _asin_derivative(op: Any) -> Any:
-    return raw.Reciprocal(raw.Sqrt(1.0 - raw.Square(conjugate(op.inputs[0]))))
+    return raw.Reciprocal(raw.Sqrt(raw.Sub(*_one_and_square(op))))
+
+
+@after_gradient
+def _acos_grad(op: Any, g: Any) -> Any:
+    derivative = _asin_derivative(op)
+    return -g * derivative
 
 
 asin = unary(
     "Asin",
     INEXACT,
     ufunc="arcsin",
-    grad=lambda op, g: g * _asin_derivative(op),
+    grad=after_gradient(lambda op, g: g * _asin_derivative(op)),
     samples=floats(-0.9, 0.9),
 )
 
@@ -56,7 +69,7 @@ acos = unary(
     "Acos",
     INEXACT,
     ufunc="arccos",
-    grad=lambda op, g: -g * _asin_derivative(op),
+    grad=_acos_grad,
     samples=floats(-0.9, 0.9),
 )
 
@@ -64,7 +77,7 @@ atan = unary(
     "Atan",
     INEXACT,
     ufunc="arctan",
-    grad=lambda op, g: g * raw.Reciprocal(1.0 + raw.Square(conjugate(op.inputs[0]))),
+    grad=after_gradient(lambda op, g: g * raw.Reciprocal(raw.AddV2(*_one_and_square(op), name="Add"))),
     samples=floats(-0.9, 0.9),
 )
 
@@ -72,7 +85,7 @@ sinh = unary(
     "Sinh",
     INEXACT,
     ufunc="sinh",
-    grad=lambda op, g: g * raw.Cosh(conjugate(op.inputs[0])),
+    grad=after_gradient(lambda op, g: g * raw.Cosh(conjugate(op.inputs[0]))),
     samples=floats(-3, 3),
 )
 
@@ -80,7 +93,7 @@ cosh = unary(
     "Cosh",
     INEXACT,
     ufunc="cosh",
-    grad=lambda op, g: g * raw.Sinh(conjugate(op.inputs[0])),
+    grad=after_gradient(lambda op, g: g * raw.Sinh(conjugate(op.inputs[0]))),
     samples=floats(-3, 3),
 )
 
@@ -88,7 +101,7 @@ asinh = unary(
     "Asinh",
     INEXACT,
     ufunc="arcsinh",
-    grad=lambda op, g: g / raw.Cosh(conjugate(op.outputs[0])),
+    grad=after_gradient(lambda op, g: g / raw.Cosh(conjugate(op.outputs[0]))),
     samples=floats(-3, 3),
 )
 
@@ -96,7 +109,7 @@ acosh = unary(
     "Acosh",
     INEXACT,
     ufunc="arccosh",
-    grad=lambda op, g: g / raw.Sinh(conjugate(op.outputs[0])),
+    grad=after_gradient(lambda op, g: g / raw.Sinh(conjugate(op.outputs[0]))),
     samples=floats(1.2, 5),
 )
 
@@ -104,7 +117,7 @@ atanh = unary(
     "Atanh",
     INEXACT,
     ufunc="arctanh",
-    grad=lambda op, g: g * raw.Reciprocal(1.0 - raw.Square(conjugate(op.inputs[0]))),
+    grad=after_gradient(lambda op, g: g * raw.Reciprocal(raw.Sub(*_one_and_square(op)))),
     samples=floats(-0.9, 0.9),
 )
 
@@ -112,7 +125,7 @@ tanh = unary(
     "Tanh",
     INEXACT,
     ufunc="tanh",
-    grad=lambda op, g: raw.TanhGrad(conjugate(op.outputs[0]), g),
+    grad=after_gradient(lambda op, g: raw.TanhGrad(conjugate(op.outputs[0]), g)),
     samples=floats(-3, 3),
 )
 
@@ -127,7 +140,7 @@ sigmoid = unary(
     "Sigmoid",
     INEXACT,
     kernel=_sigmoid,
-    grad=lambda op, g: raw.SigmoidGrad(conjugate(op.outputs[0]), g),
+    grad=after_gradient(lambda op, g: raw.SigmoidGrad(conjugate(op.outputs[0]), g)),
     samples=floats(-3, 3),
     reference=lambda x: 0.5 + 0.5 * np.tanh(x / 2),
 )
@@ -140,6 +153,7 @@ def _tanh_grad(k: Any, y: Any, dy: Any) -> Any:
     return dy * (y.dtype.type(1) - y * y)
 
 
+@after_gradient
 def _tanh_grad_grad(op: Any, g: Any) -> Any:
     y, dy = conjugate(op.inputs[0]), conjugate(op.inputs[1])
     return g * -2.0 * dy * y, raw.TanhGrad(y, g)
@@ -152,6 +166,7 @@ def _sigmoid_grad(k: Any, y: Any, dy: Any) -> Any:
     return dy * y * (y.dtype.type(1) - y)
 
 
+@after_gradient
 def _sigmoid_grad_grad(op: Any, g: Any) -> Any:
     y, dy = conjugate(op.inputs[0]), conjugate(op.inputs[1])
     slope = g * dy
@@ -163,11 +178,12 @@ output_gradient(
 )
 
 
+@after_gradient
 def _atan2_grad(op: Any, g: Any) -> Any:
     from engine.op.broadcasting import unbroadcast
 
     y, x = op.inputs
-    scaled = g / (raw.Square(x) + raw.Square(y))
+    scaled = g / (raw.Square(y) + raw.Square(x))
     return unbroadcast(op, x * scaled, -y * scaled)
 
 

@@ -1,8 +1,8 @@
 """The geometry of windows that slide over images: convolution and pooling share it.
 
-Sizes follow TensorFlow: with SAME padding the output has ceil(input / stride) positions and the zeros are split evenly, the odd one
-behind; with VALID there is no padding; with EXPLICIT the user says how much.  Everything here is about (height, width) pairs;
-`image_shape` and `to_nhwc` bring the other data format to batch, height, width, channels and back.
+Sizes follow TensorFlow: with SAME padding the output has ceil(input / stride) positions and the zeros are split evenly, the
+odd one behind; with VALID there is no padding; with EXPLICIT the user says how much.  Everything here is about (height, width)
+pairs; `to_nhwc` and `from_nhwc` bring the other data format to batch, height, width, channels and back.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.op.kernels import invalid, shape_text
-from engine.types import errors
 from engine.types.shape import TensorShape
 
 Pair = tuple[int, int]
@@ -128,13 +127,19 @@ def _explicit(attrs: Mapping[str, Any]) -> tuple[Pair, Pair]:
     values = attrs.get("explicit_paddings", ())
     if attrs["padding"] != "EXPLICIT":
         if values:
-            raise WindowError(f"explicit_paddings must be empty for padding {attrs['padding']}, got {list(values)}")
+            raise WindowError(
+                f"explicit_paddings must be empty for padding {attrs['padding']}, got {list(values)}"
+            )
         return (0, 0), (0, 0)
     if len(values) != 8 or min(values) < 0:
-        raise WindowError(f"explicit_paddings must be 8 non-negative values, two a dimension, got {list(values)}")
+        raise WindowError(
+            f"explicit_paddings must be 8 non-negative values, two a dimension, got {list(values)}"
+        )
     for i in (0, channel(attrs["data_format"])):
         if values[2 * i] or values[2 * i + 1]:
-            raise WindowError(f"explicit_paddings along the batch and channel dimensions must be 0, got {list(values)}")
+            raise WindowError(
+                f"explicit_paddings along the batch and channel dimensions must be 0, got {list(values)}"
+            )
     rows, columns = spatial(attrs["data_format"])
     return (values[2 * rows], values[2 * rows + 1]), (values[2 * columns], values[2 * columns + 1])
 
@@ -147,7 +152,14 @@ def static_output(
     explicit = _explicit(attrs)
     found = []
     for i, axis in enumerate(spatial(attrs["data_format"])):
-        count, _ = one_dimension(image[i], size[i], strides[axis], dilations[axis], attrs["padding"], explicit[i])
+        length, window = image[i], size[i]
+        if length is not None and window is not None and attrs["padding"] != "SAME":
+            reach, padded = (window - 1) * dilations[axis] + 1, length + sum(explicit[i])
+            if reach > padded:
+                raise WindowError(f"Negative dimension size caused by subtracting {reach} from {padded}")
+        count, _ = one_dimension(
+            length, window, strides[axis], dilations[axis], attrs["padding"], explicit[i]
+        )
         found.append(count)
     return found[0], found[1]
 
@@ -195,7 +207,9 @@ def from_nhwc(xp: Any, images: Any, data_format: str) -> Any:
     return xp.ascontiguousarray(images if data_format == "NHWC" else images.transpose(0, 3, 1, 2))
 
 
-def image_shape(data_format: str, batch: int | None, size: Sequence[int | None], channels: int | None) -> TensorShape:
+def image_shape(
+    data_format: str, batch: int | None, size: Sequence[int | None], channels: int | None
+) -> TensorShape:
     """A static shape in `data_format`."""
     rows, columns = size
     if data_format == "NHWC":

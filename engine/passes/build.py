@@ -30,6 +30,7 @@ def freeze(op: Operation) -> StageNode:
         output_shapes=tuple(tensor._shape for tensor in op.outputs),
         site=op.site,
         lineage=_USER,
+        original=op._original_op.name if op._original_op is not None else "",
     )
 
 

@@ -38,7 +38,8 @@ class StageNode:
     """One operation of a stage.
 
     `inputs` are (node name, output index) pairs, `control_inputs` node names, `attrs` Python values as on an `Operation`.
-    `output_shapes` are the static shapes, which may be partial.
+    `output_shapes` are the static shapes, which may be partial.  `original` names, for a node of a gradient, the forward operation
+    whose gradient it is part of.
     """
 
     name: str
@@ -52,6 +53,7 @@ class StageNode:
     output_shapes: tuple[TensorShape, ...]
     site: Site | None
     lineage: Lineage
+    original: str = ""
 
     @property
     def type(self) -> str:

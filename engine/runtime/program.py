@@ -49,7 +49,12 @@ class FrameSpec:
     @property
     def path(self) -> str:
         """The names of the frames from the root to this one."""
-        return "root" if self.parent is None else f"{self.parent.path} > {self.name}"
+        names: list[str] = []
+        spec: FrameSpec | None = self
+        while spec is not None:
+            names.append(spec.name if spec.parent is not None else "root")
+            spec = spec.parent
+        return " > ".join(reversed(names))
 
     def __repr__(self) -> str:
         return f"<FrameSpec {self.path}>"

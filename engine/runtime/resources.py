@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.passes.stage import StageNode
     from engine.types.dtypes import DType
     from engine.types.shape import TensorShape
+    from engine.types.site import Site
 
 
 class Resource:
@@ -39,9 +40,10 @@ class Resource:
 
 
 class Variable(Resource):
-    """A variable's buffer: an array, or None before it is initialized."""
+    """A variable's buffer: an array, or None before it is initialized; `site` is what made the variable's node, if it is known."""
 
     kind = "variable"
+    site: Site | None = None
 
     def __init__(self, container: str, name: str, dtype: DType, shape: TensorShape) -> None:
         super().__init__(container, name)
@@ -56,7 +58,10 @@ class Variable(Resource):
         """The array.  Raises FailedPreconditionError, naming the variable, if it has none yet."""
         value = self.value
         if value is None:
-            error = errors.FailedPreconditionError(None, None, f"Attempting to use uninitialized value {self.name}")
+            made = f" (made at {self.site})" if self.site is not None and self.site.frames else ""
+            error = errors.FailedPreconditionError(
+                None, None, f"Attempting to use uninitialized value {self.name}{made}"
+            )
             error.hint = (
                 "Run tf.global_variables_initializer() (or this variable's .initializer) in the same session before using it."
             )

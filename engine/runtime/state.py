@@ -117,9 +117,12 @@ class Frame:
     @property
     def path(self) -> str:
         """The way in: ``root > while/while_context@0 > …``, with the iteration from which each frame was entered."""
-        if self.parent is None:
-            return "root"
-        return f"{self.parent.path}@{self.parent_iteration} > {self.name}"
+        parts: list[str] = []
+        frame: Frame | None = self
+        while frame is not None and frame.parent is not None:
+            parts.append(f"@{frame.parent_iteration} > {frame.name}")
+            frame = frame.parent
+        return "root" + "".join(reversed(parts))
 
     def __repr__(self) -> str:
         return f"<Frame {self.id} {self.path}>"
@@ -175,6 +178,7 @@ class Instructions(NamedTuple):
     tokens: list[Delivered]
 
 
+_new_tuple: Any = tuple.__new__
 _POP = object()  # journal marks: undo an append, undo a clear, undo a new key
 _REFILL = object()
 _DELETE = object()
@@ -261,7 +265,9 @@ class ExecutorState:
             self._next_iteration(item, frame, number, outputs)
         else:
             self._propagate(item, frame, number, iteration, outputs)
-        self._set(iteration, "outstanding", iteration.outstanding - 1)
+        if log is not None:
+            log.append((iteration, "outstanding", iteration.outstanding))
+        iteration.outstanding -= 1
         if iteration.outstanding == 0 and frame.parent is not None:
             self._clean_up(frame, number)
         if self.journal is not None and log is not None:
@@ -452,7 +458,7 @@ class ExecutorState:
                 self._make_ready(target, frame, number, iteration)
 
     def _make_ready(self, item: Item, frame: Frame, number: int, iteration: Iteration) -> None:
-        activation = Activation(item, frame, number)
+        activation = _new_tuple(Activation, (item, frame, number))  # past the named tuple's own, slower, constructor
         if self._log is not None:
             self._log.append((self.outstanding, activation, _DELETE))
             self._log.append((iteration, "outstanding", iteration.outstanding))
@@ -486,7 +492,7 @@ class ExecutorState:
             items.clear()
 
     def _drain(self) -> Instructions:
-        result = Instructions(self._run, self._changes, self._tokens)
+        result: Instructions = _new_tuple(Instructions, (self._run, self._changes, self._tokens))
         self._run = []
         if self._changes:
             self._changes = []

@@ -12,8 +12,8 @@ from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
 from engine.op.registry import raw
+from engine.op.state import assign, assign_sub
 from engine.train.optimizer import Optimizer, as_dtype_of
-from engine.variables import assign, assign_sub
 
 __all__ = ["AdamOptimizer"]
 
@@ -21,8 +21,9 @@ __all__ = ["AdamOptimizer"]
 class AdamOptimizer(Optimizer):
     """Steps scaled by running means of the gradient (slot "m") and of its square ("v"): Kingma and Ba (2015).
 
-    `epsilon` is the paper's "epsilon hat": it is added after the correction of the means.  The powers of beta1 and beta2 are variables
-    of the optimizer's own, "beta1_power" and "beta2_power".  A sparse gradient decays all rows' means, and moves all rows.
+    `epsilon` is the paper's "epsilon hat": it is added after the correction of the means.  The powers of beta1 and beta2 are
+    variables of the optimizer's own, "beta1_power" and "beta2_power".  A sparse gradient decays all rows' means, and moves all
+    rows.
     """
 
     def __init__(

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.get_variable import get_variable
 from engine.graph.default import get_default_graph, get_default_session
 from engine.graph.keys import GraphKeys
 from engine.graph.tensor import Tensor
 from engine.initializers import zeros_initializer
 from engine.types import dtypes
-from engine.variable_scope import get_variable
 
-__all__ = ["assert_global_step", "create_global_step", "get_global_step", "get_or_create_global_step", "global_step"]
+__all__ = [
+    "assert_global_step",
+    "create_global_step",
+    "get_global_step",
+    "get_or_create_global_step",
+    "global_step",
+]
 
 
 def get_global_step(graph: Any = None) -> Any:

@@ -34,5 +34,7 @@ class GradientDescentOptimizer(Optimizer):
     def _apply_sparse_duplicate_indices(self, grad: IndexedSlices, var: Any) -> Operation:
         # Subtracting twice is subtracting the sum: equal rows need not be put together.
         scaled = grad.values * as_dtype_of(var, self._learning_rate_tensor)
-        op: Operation = var.scatter_sub(IndexedSlices(scaled, grad.indices, grad.dense_shape), self._use_locking).op
+        op: Operation = var.scatter_sub(
+            IndexedSlices(scaled, grad.indices, grad.dense_shape), self._use_locking
+        ).op
         return op

@@ -30,7 +30,12 @@ def _require(global_step: Any, function: str) -> None:
 
 
 def exponential_decay(
-    learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None = None
+    learning_rate: Any,
+    global_step: Any,
+    decay_steps: Any,
+    decay_rate: Any,
+    staircase: bool = False,
+    name: str | None = None,
 ) -> Any:
     """learning_rate · decay_rate ** (global_step / decay_steps), the exponent rounded down if `staircase`."""
     _require(global_step, "exponential_decay")
@@ -46,7 +51,12 @@ def exponential_decay(
 
 
 def natural_exp_decay(
-    learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None = None
+    learning_rate: Any,
+    global_step: Any,
+    decay_steps: Any,
+    decay_rate: Any,
+    staircase: bool = False,
+    name: str | None = None,
 ) -> Any:
     """learning_rate · exp(-decay_rate · global_step / decay_steps), the quotient rounded down if `staircase`."""
     _require(global_step, "natural_exp_decay")
@@ -55,7 +65,12 @@ def natural_exp_decay(
 
 
 def inverse_time_decay(
-    learning_rate: Any, global_step: Any, decay_steps: Any, decay_rate: Any, staircase: bool = False, name: str | None = None
+    learning_rate: Any,
+    global_step: Any,
+    decay_steps: Any,
+    decay_rate: Any,
+    staircase: bool = False,
+    name: str | None = None,
 ) -> Any:
     """learning_rate / (1 + decay_rate · global_step / decay_steps), the quotient rounded down if `staircase`."""
     _require(global_step, "inverse_time_decay")
@@ -85,7 +100,9 @@ def polynomial_decay(
     After that it stays, or, if `cycle`, goes on with a multiple of decay_steps that is beyond the step.
     """
     _require(global_step, "polynomial_decay")
-    with name_scope(name, "PolynomialDecay", [learning_rate, global_step, decay_steps, end_learning_rate, power]) as scope:
+    with name_scope(
+        name, "PolynomialDecay", [learning_rate, global_step, decay_steps, end_learning_rate, power]
+    ) as scope:
         initial = convert_to_tensor(learning_rate, name="initial_learning_rate")
         dtype = initial.dtype.base_dtype
         end = cast(end_learning_rate, dtype)
@@ -102,7 +119,9 @@ def polynomial_decay(
         return raw.AddV2(raw.Mul(initial - end, raw.Pow(1 - left, exponent)), end, name=scope)
 
 
-def piecewise_constant(x: Any, boundaries: Sequence[Any], values: Sequence[Any], name: str | None = None) -> Any:
+def piecewise_constant(
+    x: Any, boundaries: Sequence[Any], values: Sequence[Any], name: str | None = None
+) -> Any:
     """values[i] where boundaries[i-1] < x <= boundaries[i]; there is one more value than boundaries.
 
     x: a scalar, as the global step.  Raises ValueError for other numbers of values.

@@ -14,16 +14,17 @@ from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.keys import GraphKeys
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
-from engine.op import training_ops as _training_ops
+from engine.op import sparse_training_ops, training_ops
 from engine.op.registry import raw
+from engine.op.state import assign_add
 from engine.op.unique import unique
 from engine.train.slots import create_slot, create_slot_with_initializer, create_zeros_slot
 from engine.types import dtypes
-from engine.variables import Variable, assign_add, trainable_variables
+from engine.variables import Variable, trainable_variables
 
 __all__ = ["Optimizer"]
 
-_REGISTERED = _training_ops  # the ops that optimizers build
+_REGISTERED = (training_ops, sparse_training_ops)  # the ops that optimizers build
 
 GradAndVar = tuple[Any, Any]
 
@@ -35,8 +36,9 @@ def _graph_key(variable: Any) -> tuple[Any, str]:
 class Optimizer:
     """Base class: a subclass says which slots it needs and how it updates a variable.
 
-    `minimize` builds the gradients of a loss and their application; `compute_gradients` and `apply_gradients` are its two halves, for
-    whoever wants to change gradients in between.  A gradient may be a Tensor or IndexedSlices, which change some rows only.
+    `minimize` builds the gradients of a loss and their application; `compute_gradients` and `apply_gradients` are its two
+    halves, for whoever wants to change gradients in between.  A gradient may be a Tensor or IndexedSlices, which change some
+    rows only.
     """
 
     GATE_NONE = 0
@@ -94,7 +96,9 @@ class Optimizer:
         gradients are), GATE_NONE.  Raises ValueError without a variable, or for a loss of a type that has no gradients.
         """
         if gate_gradients not in (Optimizer.GATE_NONE, Optimizer.GATE_OP, Optimizer.GATE_GRAPH):
-            raise ValueError(f"gate_gradients must be one of: Optimizer.GATE_NONE, GATE_OP, GATE_GRAPH. Not {gate_gradients}")
+            raise ValueError(
+                f"gate_gradients must be one of: Optimizer.GATE_NONE, GATE_OP, GATE_GRAPH. Not {gate_gradients}"
+            )
         _check_floating([loss])
         if grad_loss is not None:
             _check_floating([grad_loss])
@@ -119,7 +123,9 @@ class Optimizer:
         _check_floating([variable for gradient, variable in pairs if gradient is not None])
         return pairs
 
-    def apply_gradients(self, grads_and_vars: Sequence[GradAndVar], global_step: Any = None, name: str | None = None) -> Any:
+    def apply_gradients(
+        self, grads_and_vars: Sequence[GradAndVar], global_step: Any = None, name: str | None = None
+    ) -> Any:
         """An operation that applies the gradients to their variables, then adds 1 to `global_step` if there is one.
 
         Raises ValueError for no pairs or no gradient at all, TypeError for what is no gradient.
@@ -129,13 +135,17 @@ class Optimizer:
             raise ValueError("No variables provided.")
         changed = [variable for gradient, variable in pairs if gradient is not None]
         if not changed:
-            raise ValueError(f"No gradients provided for any variable: {[str(variable) for _, variable in pairs]}.")
+            raise ValueError(
+                f"No gradients provided for any variable: {[str(variable) for _, variable in pairs]}."
+            )
         graph = get_default_graph()
         with graph.control_dependencies(None):
             self._create_slots(changed)
         with name_scope(name, self._name) as scope:
             self._prepare()
-            updates = [self._update(gradient, variable) for gradient, variable in pairs if gradient is not None]
+            updates = [
+                self._update(gradient, variable) for gradient, variable in pairs if gradient is not None
+            ]
             if global_step is None:
                 apply_updates = self._finish(updates, scope)
             else:
@@ -170,7 +180,9 @@ class Optimizer:
         """The variables that the optimizer itself has made in the default graph, by name."""
         graph = get_default_graph()
         own = [variable for (_, where), variable in self._non_slots.items() if where is graph]
-        own += [slot for slots in self._slots.values() for (where, _), slot in slots.items() if where is graph]
+        own += [
+            slot for slots in self._slots.values() for (where, _), slot in slots.items() if where is graph
+        ]
         return sorted(own, key=lambda variable: str(variable.name))
 
     def _zeros_slot(self, var: Any, slot_name: str, op_name: str) -> Any:
@@ -246,7 +258,14 @@ def as_dtype_of(var: Any, tensor: Any) -> Any:
 
 
 def _check_floating(values: Sequence[Any]) -> None:
-    accepted = (dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64, dtypes.complex64, dtypes.complex128)
+    accepted = (
+        dtypes.float16,
+        dtypes.bfloat16,
+        dtypes.float32,
+        dtypes.float64,
+        dtypes.complex64,
+        dtypes.complex128,
+    )
     for value in values:
         if value.dtype.base_dtype not in accepted:
             names = [dtype.name for dtype in accepted]
@@ -259,4 +278,6 @@ def _as_gradient(gradient: Any) -> Any:
     try:
         return convert_to_tensor(gradient)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"Gradient must be convertible to a Tensor or IndexedSlices, or None: {gradient!r}") from error
+        raise TypeError(
+            f"Gradient must be convertible to a Tensor or IndexedSlices, or None: {gradient!r}"
+        ) from error

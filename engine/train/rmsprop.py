@@ -60,11 +60,15 @@ class RMSPropOptimizer(Optimizer):
             (self._momentum, "momentum"),
             (self._epsilon, "epsilon"),
         )
-        self._tensors = tuple(convert_to_tensor(self._call_if_callable(value), name=name) for value, name in given)
+        self._tensors = tuple(
+            convert_to_tensor(self._call_if_callable(value), name=name) for value, name in given
+        )
 
     def _inputs(self, var: Any) -> tuple[list[Any], list[Any]]:
         names = ("mg", "rms", "momentum") if self._centered else ("rms", "momentum")
-        return [self.get_slot(var, name) for name in names], [as_dtype_of(var, tensor) for tensor in self._tensors]
+        return [self.get_slot(var, name) for name in names], [
+            as_dtype_of(var, tensor) for tensor in self._tensors
+        ]
 
     def _apply_dense(self, grad: Tensor, var: Any) -> Operation:
         slots, numbers = self._inputs(var)
@@ -75,5 +79,7 @@ class RMSPropOptimizer(Optimizer):
     def _apply_sparse(self, grad: IndexedSlices, var: Any) -> Operation:
         slots, numbers = self._inputs(var)
         kind = raw.SparseApplyCenteredRMSProp if self._centered else raw.SparseApplyRMSProp
-        op: Operation = kind(var, *slots, *numbers, grad.values, grad.indices, use_locking=self._use_locking).op
+        op: Operation = kind(
+            var, *slots, *numbers, grad.values, grad.indices, use_locking=self._use_locking
+        ).op
         return op

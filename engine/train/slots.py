@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.get_variable import get_variable
 from engine.graph.default import colocate_with
 from engine.initializers import zeros_initializer
 from engine.op.fills import zeros
 from engine.op.registry import raw
-from engine.variable_scope import get_variable, variable_scope
+from engine.variable_scope import variable_scope
 
 __all__: list[str] = []
 
@@ -16,7 +17,9 @@ __all__: list[str] = []
 def create_slot(primary: Any, value: Any, name: str) -> Any:
     """A variable ``<primary>/<name>``, made unique, with `value` (a tensor) as its initial value, on the primary's device."""
     with variable_scope(None, f"{primary.op.name}/{name}"), colocate_with(primary):
-        return get_variable("", initializer=value, trainable=False, validate_shape=value.shape.is_fully_defined())
+        return get_variable(
+            "", initializer=value, trainable=False, validate_shape=value.shape.is_fully_defined()
+        )
 
 
 def create_slot_with_initializer(primary: Any, initializer: Any, shape: Any, dtype: Any, name: str) -> Any:

@@ -41,9 +41,10 @@ def write_question(case: Any, folder: Path) -> None:
     questions = []
     with tf.Graph().as_default() as graph:
         built = []
-        for sample in case.samples():
-            inputs = placeholders(flat(sample))
-            built.append((sample, inputs, build(case, sample, inputs)))
+        for number, sample in enumerate(case.samples()):
+            with tf.name_scope(f"sample_{number}"):
+                inputs = placeholders(flat(sample))
+                built.append((sample, inputs, build(case, sample, inputs)))
         with tf.Session(graph=graph) as session, np.errstate(all="ignore"):
             for number, (sample, inputs, outputs) in enumerate(built):
                 arrays = flat(sample)
@@ -57,6 +58,7 @@ def write_question(case: Any, folder: Path) -> None:
                 questions.append(
                     {
                         "digest": digest(arrays),
+                        "scope": f"sample_{number}/",
                         "feeds": [(t.name, t.dtype.name, portable(a)) for t, a in zip(inputs, arrays)],
                         "outputs": [t.name for t in outputs],
                         "flowing": [t.name for t in flowing],
@@ -65,8 +67,7 @@ def write_question(case: Any, folder: Path) -> None:
                     }
                 )
         graph_def = graph.as_graph_def().SerializeToString()
-    with open(folder / f"{case}.question", "wb") as file:
-        pickle.dump((graph_def, questions), file)
+    (folder / f"{case}.question").write_bytes(pickle.dumps((graph_def, questions)))
 
 
 # TensorFlow's side.
@@ -74,11 +75,24 @@ def write_question(case: Any, folder: Path) -> None:
 
 def answer(tf: Any, path: Path) -> list[dict[str, Any]]:
     """For each sample: the outputs and gradients, or the error."""
-    with open(path, "rb") as file:
-        graph_def, questions = pickle.load(file)
-    message = tf.GraphDef()
-    message.ParseFromString(graph_def)
+    graph_def, questions = pickle.loads(path.read_bytes())
+    whole = tf.GraphDef.FromString(graph_def)
+    if len(questions) > 1:
+        try:
+            return answer_together(tf, whole, questions)
+        except (ValueError, tf.errors.OpError):
+            pass  # TensorFlow refuses to import one of the nodes: each sample for itself
+    answers = []
+    for question in questions:
+        nodes = [node for node in whole.node if node.name.startswith(question["scope"])]
+        try:
+            answers.extend(answer_together(tf, tf.GraphDef(node=nodes, versions=whole.versions), [question]))
+        except (ValueError, tf.errors.OpError) as error:
+            answers.append({"digest": question["digest"], "error": f"not imported: {str(error)[:120]}"})
+    return answers
 
+
+def answer_together(tf: Any, message: Any, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     def native(dtype: str, array: Any) -> Any:
         return array.view(tf.bfloat16.as_numpy_dtype) if dtype == "bfloat16" else array
 
@@ -102,7 +116,7 @@ def answer(tf: Any, path: Path) -> list[dict[str, Any]]:
                     wanted["gradients"] = [g for g in dense if g is not None]
                     wanted["connected"] = [g is not None for g in dense]
                 except (LookupError, TypeError, ValueError) as error:
-                    wanted["gradient_error"] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+                    wanted["gradient_error"] = _reason(error)
             fetches.append(wanted)
         with tf.Session(graph=graph) as session:
             kept = [{k: v for k, v in each.items() if k in ("outputs", "gradients")} for each in fetches]
@@ -117,6 +131,12 @@ def answer(tf: Any, path: Path) -> list[dict[str, Any]]:
     return answers
 
 
+def _reason(error: Any) -> str:
+    lines = str(getattr(error, "message", error)).splitlines()
+    told = next((line for line in lines if "OpKernel" in line or "registered" in line), lines[0])
+    return f"{type(error).__name__}: {told.strip()[:120]}"
+
+
 def _one(tf: Any, session: Any, fetches: dict[str, Any], feeds: dict[str, Any]) -> dict[str, Any]:
     """One sample alone: its outputs with the gradients, or without, or the error."""
     result: dict[str, Any] = {}
@@ -125,9 +145,7 @@ def _one(tf: Any, session: Any, fetches: dict[str, Any], feeds: dict[str, Any]) 
             result[key] = session.run(tensors, feeds)
         except tf.errors.OpError as error:
             result[key] = []
-            result["error" if key == "outputs" else "gradient_error"] = (
-                f"{type(error).__name__}: {str(error.message).splitlines()[0][:120]}"
-            )
+            result["error" if key == "outputs" else "gradient_error"] = _reason(error)
     return result
 
 
@@ -149,13 +167,27 @@ def answer_all(folder: Path) -> None:
             for key in ("outputs", "gradients"):
                 each[key] = [_described(value) for value in each.get(key, [])]
             each.pop("connected", None) if "gradient_error" in each else None
-        with open(path.with_suffix(".answer"), "wb") as file:
-            pickle.dump((tf.__version__, answers), file)
+        path.with_suffix(".answer").write_bytes(pickle.dumps((tf.__version__, answers)))
 
 
 def _described(value: Any) -> tuple[str, Any]:
     array = np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
     return array.dtype.name, portable(array)
+
+
+def isolate(fatal: Path) -> None:
+    """Some kernels abort the process.  Ask again for each sample alone; TensorFlow has no answer to the one that kills it."""
+    graph_def, questions = pickle.loads(fatal.read_bytes())
+    fatal.unlink()
+    if len(questions) == 1:
+        print(f"TensorFlow died on {fatal.stem}")
+        died = {"digest": questions[0]["digest"], "error": "aborted", "outputs": [], "gradients": []}
+        fatal.with_suffix(".answer").write_bytes(pickle.dumps(("", [died])))
+        return
+    for number, question in enumerate(questions):
+        fatal.with_name(f"{fatal.stem}~{number:03}.question").write_bytes(
+            pickle.dumps((graph_def, [question]))
+        )
 
 
 # Putting the answers away.
@@ -172,8 +204,7 @@ def store(folder: Path) -> None:
     numbers: dict[str, list[Any]] = {}
     version = ""
     for path in sorted(folder.glob("*.answer")):
-        with open(path, "rb") as file:
-            found, answers = pickle.load(file)
+        found, answers = pickle.loads(path.read_bytes())
         version = found or version
         rows = []
         for each in answers:
@@ -190,7 +221,7 @@ def store(folder: Path) -> None:
                     else:
                         row[key].append([dtype, list(array.shape), digest([array])])
             rows.append(row)
-        index[path.stem] = rows
+        index.setdefault(path.stem.partition("~")[0], []).extend(rows)
     text = json.dumps({"tensorflow": version, "cases": index}, separators=(",", ":"))
     arrays = {dtype: np.concatenate(parts) for dtype, parts in sorted(numbers.items())}
     np.savez_compressed(ANSWERS, index=np.frombuffer(text.encode(), np.uint8), **arrays)
@@ -222,15 +253,7 @@ def main() -> None:
             ):
                 write_question(case, folder)
         while subprocess.run([options.tf, __file__, "--answer", str(folder)], check=False).returncode:
-            # Some kernels abort the process: TensorFlow has no answer to this one.
-            fatal = unanswered(folder)[0]
-            print(f"TensorFlow died on {fatal.stem}")
-            _, questions = pickle.loads(fatal.read_bytes())
-            died = [
-                {"digest": each["digest"], "error": "aborted", "outputs": [], "gradients": []}
-                for each in questions
-            ]
-            fatal.with_suffix(".answer").write_bytes(pickle.dumps(("", died)))
+            isolate(unanswered(folder)[0])
         if options.only:
             for path in sorted(folder.glob("*.answer")):
                 print(path.stem, pickle.loads(path.read_bytes()))

@@ -38,8 +38,14 @@ RUNNING: dict[str, tuple[Callable[[Given], Any], str]] = {
         "params.shape[0]: 2 should be equal to indices.shape[0]: 4",
     ),
     "old_gather": (lambda g: raw.Gather(g.x, g.v), "indices[1] = 7 is not in [0, 2)"),
-    "gather_nd": (lambda g: tf.gather_nd(g.x, [g.v]), "indices[0] = [0, 7] does not index into param shape [2,3]"),
-    "gather_nd_deep": (lambda g: tf.gather_nd(g.x, [[[0, 0, 0]]]), "index innermost dimension length must be <= params rank"),
+    "gather_nd": (
+        lambda g: tf.gather_nd(g.x, [g.v]),
+        "indices[0] = [0, 7] does not index into param shape [2,3]",
+    ),
+    "gather_nd_deep": (
+        lambda g: tf.gather_nd(g.x, [[[0, 0, 0]]]),
+        "index innermost dimension length must be <= params rank",
+    ),
     "scatter_nd": (
         lambda g: tf.scatter_nd([[1], [g.seven]], [1.0, 2.0], [3]),
         "indices[1] = [7] does not index into shape [3]",
@@ -53,8 +59,14 @@ RUNNING: dict[str, tuple[Callable[[Given], Any], str]] = {
         lambda g: tf.concat([g.x, tf.transpose(g.x)], 0),
         "Dimension 1 in both shapes must be equal: shape[0] = [2,3] vs. shape[1] = [3,2]",
     ),
-    "concat_ranks": (lambda g: tf.concat([g.x, g.v], 0), "Ranks of all input tensors should match"),
-    "concat_offset": (lambda g: raw.ConcatOffset(0, [g.v, g.v + 1]), "All dimensions except 0 must match. Input 1 has shape [1,8]"),
+    "concat_ranks": (
+        lambda g: tf.concat([g.x, tf.cast(g.v, tf.float32)], 0),
+        "Ranks of all input tensors should match",
+    ),
+    "concat_offset": (
+        lambda g: raw.ConcatOffset(0, [g.v, g.v + 1]),
+        "must match. Input 1 has shape [1,8]",
+    ),
     "stack": (
         lambda g: tf.stack([g.x, tf.transpose(g.x)]),
         "Shapes of all inputs must match: values[0].shape = [2,3] != values[1].shape = [3,2]",
@@ -65,14 +77,26 @@ RUNNING: dict[str, tuple[Callable[[Given], Any], str]] = {
         lambda g: tf.split(g.x, 2, axis=1),
         "Number of ways to split should evenly divide the split dimension, but got split_dim 1 (size = 3) and num_split 2",
     ),
-    "split_axis": (lambda g: tf.split(g.x, 2, axis=g.seven), "-input rank(-2) <= split_dim < input rank (2), but got 7"),
+    "split_axis": (
+        lambda g: tf.split(g.x, 2, axis=g.seven),
+        "-input rank(-2) <= split_dim < input rank (2), but got 7",
+    ),
     "split_sizes": (lambda g: tf.split(g.x, g.v, num=2), "Determined shape must either match input shape"),
     "split_minus": (lambda g: tf.split(g.x, g.v * 0 - 1, num=2), "There can only be one -1"),
-    "split_negative": (lambda g: tf.split(g.x, g.v - 3, num=2), "Split size at index 0 must be >= 0. Got: -3"),
+    "split_negative": (
+        lambda g: tf.split(g.x, g.v - 3, num=2),
+        "Split size at index 0 must be >= 0. Got: -3",
+    ),
     "tile": (lambda g: tf.tile(g.x, -g.v), "Expected multiples[1] >= 0, but got -7"),
-    "tile_length": (lambda g: tf.tile(g.x, [2]), "Expected multiples argument to be a vector of length 2 but got length 1"),
+    "tile_length": (
+        lambda g: tf.tile(g.x, [2]),
+        "Expected multiples argument to be a vector of length 2 but got length 1",
+    ),
     "pad": (lambda g: tf.pad(g.x, -g.pairs), "Paddings must be non-negative: 0 -7"),
-    "pad_rank": (lambda g: tf.pad(g.x, [[1, 2]]), "The first dimension of paddings must be the rank of inputs"),
+    "pad_rank": (
+        lambda g: tf.pad(g.x, [[1, 2]]),
+        "The first dimension of paddings must be the rank of inputs",
+    ),
     "pad_columns": (lambda g: tf.pad(g.x, tf.transpose([g.v, g.v, g.v])), "matrix with 2 columns: [2,3]"),
     "reflect": (
         lambda g: tf.pad(g.x, g.pairs, "REFLECT"),
@@ -90,7 +114,10 @@ RUNNING: dict[str, tuple[Callable[[Given], Any], str]] = {
     "range_delta": (lambda g: tf.range(0, g.seven, 0), "Requires delta != 0: 0"),
     "range_up": (lambda g: tf.range(g.seven, 0), "Requires start <= limit when delta > 0: 7/0"),
     "range_down": (lambda g: tf.range(0, g.seven, -1), "Requires start >= limit when delta < 0: 0/7"),
-    "range_nan": (lambda g: tf.range(0.0, tf.cast(g.seven, tf.float32) * np.nan), "Requires finite start, limit and delta"),
+    "range_nan": (
+        lambda g: tf.range(0.0, tf.cast(g.seven, tf.float32) * np.nan),
+        "Requires finite start, limit and delta",
+    ),
     "range_vector": (lambda g: tf.range(g.v), "limit must be a scalar, not shape [2]"),
     "lin_space": (lambda g: tf.lin_space(0.0, 1.0, -g.seven), "Requires num > 0: -7"),
     "transpose": (lambda g: tf.transpose(g.x, g.v), "7 is out of range [0 .. 2)"),
@@ -102,14 +129,23 @@ RUNNING: dict[str, tuple[Callable[[Given], Any], str]] = {
     "invert": (lambda g: tf.invert_permutation(g.v), "7 is not between 0 and 2"),
     "invert_twice": (lambda g: tf.invert_permutation(g.v * 0), "0 is duplicated in the input."),
     "squeeze": (lambda g: tf.squeeze(g.x, [1]), "Can not squeeze dim[1], expected a dimension of 1, got 3"),
-    "squeeze_axis": (lambda g: tf.squeeze(g.x, [5]), "Tried to squeeze dim index 5 for tensor with 2 dimensions."),
-    "expand_dims": (lambda g: tf.expand_dims(g.x, g.seven), "Tried to expand dim index 7 for tensor with 2 dimensions."),
+    "squeeze_axis": (
+        lambda g: tf.squeeze(g.x, [5]),
+        "Tried to squeeze dim index 5 for tensor with 2 dimensions.",
+    ),
+    "expand_dims": (
+        lambda g: tf.expand_dims(g.x, g.seven),
+        "Tried to expand dim index 7 for tensor with 2 dimensions.",
+    ),
     "reshape": (
         lambda g: tf.reshape(g.x, [g.seven]),
         "Input to reshape is a tensor with 6 values, but the requested shape has 7",
     ),
     "reshape_negative": (lambda g: tf.reshape(g.x, [-g.seven]), "Size 0 must be non-negative, not -7"),
-    "reshape_twice": (lambda g: tf.reshape(g.x, g.v * 0 - 1), "Only one input size may be -1, not both 0 and 1"),
+    "reshape_twice": (
+        lambda g: tf.reshape(g.x, g.v * 0 - 1),
+        "Only one input size may be -1, not both 0 and 1",
+    ),
     "reshape_multiple": (
         lambda g: tf.reshape(g.x, [g.seven, -1]),
         "Input to reshape is a tensor with 6 values, but the requested shape requires a multiple of 7",
@@ -118,23 +154,41 @@ RUNNING: dict[str, tuple[Callable[[Given], Any], str]] = {
         lambda g: tf.reshape(g.x[:0], [0 * g.seven, -1]),
         "reshape cannot infer the missing input size for an empty tensor unless all specified input sizes are non-zero",
     ),
-    "ensure_shape": (lambda g: tf.ensure_shape(g.x, [3, None]), "[2,3] is not compatible with expected shape (3, ?)"),
+    "ensure_shape": (
+        lambda g: tf.ensure_shape(g.x, [3, None]),
+        "[2,3] is not compatible with expected shape (3, ?)",
+    ),
     "broadcast_to": (lambda g: tf.broadcast_to(g.x, g.v), "Incompatible shapes: [2,3] vs. [0,7]"),
     "bitcast": (lambda g: tf.bitcast(g.x, tf.float64), "the last dimension of shape [2,3] must be 2"),
     "check_numerics": (
         lambda g: tf.check_numerics(tf.log(g.x - 1), "in the log"),
         "in the log : Tensor had Inf values",
     ),
-    "stitch": (lambda g: tf.dynamic_stitch([[0, g.seven - 9]], [[1.0, 2.0]]), "indices[1] = -2 is not in [0, 1)"),
-    "stitch_shape": (lambda g: tf.dynamic_stitch([g.v], [g.x[:, 0:1][0]]), "does not start with indices[0].shape = [2]"),
+    "stitch": (
+        lambda g: tf.dynamic_stitch([[0, g.seven - 9]], [[1.0, 2.0]]),
+        "indices[1] = -2 is not in [0, 1)",
+    ),
+    "stitch_shape": (
+        lambda g: tf.dynamic_stitch([g.v], [g.x[:, 0:1][0]]),
+        "does not start with indices[0].shape = [2]",
+    ),
     "partition": (lambda g: tf.dynamic_partition(g.x, g.v, 2), "partitions[1] = 7 is not in [0, 2)"),
-    "partition_shape": (lambda g: tf.dynamic_partition(g.v, g.pairs, 2), "data.shape must start with partitions.shape"),
+    "partition_shape": (
+        lambda g: tf.dynamic_partition(g.v, g.pairs, 2),
+        "data.shape must start with partitions.shape",
+    ),
     "reverse": (lambda g: tf.reverse(g.x, [g.seven]), "axis 7 has to be in the range [-2, 2)"),
     "reverse_twice": (lambda g: tf.reverse(g.x, g.v * 0), "axis 0 specified more than once."),
-    "reverse_sequence": (lambda g: tf.reverse_sequence(g.x, g.v, 1, 0), "seq_lengths must be in [0, 3], but one is 7"),
+    "reverse_sequence": (
+        lambda g: tf.reverse_sequence(g.x, g.v, 1, 0),
+        "seq_lengths must be in [0, 3], but one is 7",
+    ),
     "roll": (lambda g: tf.roll(g.x, [1], [g.seven]), "axis 7 is out of range"),
     "diag_part": (lambda g: tf.diag_part(g.x), "Invalid shape [2,3]: dimensions 0 and 1 do not match."),
-    "matrix_diag_part": (lambda g: tf.matrix_diag_part(g.seven), "input must be at least 2-dim, received shape: []"),
+    "matrix_diag_part": (
+        lambda g: tf.matrix_diag_part(g.seven),
+        "input must be at least 2-dim, received shape: []",
+    ),
     "set_diag": (lambda g: tf.matrix_set_diag(g.x, g.x[0]), "input.shape[:-2] + min(input.shape[-2:])"),
     "band": (lambda g: tf.matrix_band_part(g.x, g.seven, 0), "number of rows (2) got: 7"),
     "unique": (lambda g: tf.unique(g.x), "unique expects a 1D vector"),
@@ -162,7 +216,10 @@ def test_while_running(name: str) -> None:
 
 X = [2, 3]
 BUILDING: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "reshape": (lambda x: tf.reshape(x, [4, 2]), "Cannot reshape a tensor with 6 elements, of shape (2, 3), to shape (4, 2)"),
+    "reshape": (
+        lambda x: tf.reshape(x, [4, 2]),
+        "Cannot reshape a tensor with 6 elements, of shape (2, 3), to shape (4, 2)",
+    ),
     "reshape_multiple": (lambda x: tf.reshape(x, [4, -1]), "6 is no multiple of 4"),
     "squeeze": (lambda x: tf.squeeze(x, [1]), "Can not squeeze dim[1], expected a dimension of 1, got 3"),
     "squeeze_both": (lambda x: tf.squeeze(x, [1], squeeze_dims=[1]), "Cannot specify both"),
@@ -178,8 +235,14 @@ BUILDING: dict[str, tuple[Callable[[Any], Any], str]] = {
     "stack_axis": (lambda x: tf.stack([x, x], axis=3), "Argument `axis` = 3 not in range [-3, 3)"),
     "unstack": (lambda x: tf.unstack(x, num=3), "Cannot unstack 3 tensors from axis 0 of shape (2, 3)"),
     "unstack_axis": (lambda x: tf.unstack(x, axis=2), "Argument `axis` = 2 not in range [-2, 2)"),
-    "unstack_num": (lambda x: tf.unstack(tf.boolean_mask(x, x > 0)), "Cannot infer argument `num` from shape (?,)"),
-    "split": (lambda x: tf.split(x, 2, axis=1), "Dimension 1 of shape (2, 3) cannot be split evenly into 2 parts"),
+    "unstack_num": (
+        lambda x: tf.unstack(tf.boolean_mask(x, x > 0)),
+        "Cannot infer argument `num` from shape (?,)",
+    ),
+    "split": (
+        lambda x: tf.split(x, 2, axis=1),
+        "Dimension 1 of shape (2, 3) cannot be split evenly into 2 parts",
+    ),
     "split_sizes": (lambda x: tf.split(x, [1, 1], axis=1), "do not add up to the 3 of dimension 1"),
     "split_num": (lambda x: tf.split(x, tf.placeholder(tf.int32, [None])), "Cannot infer argument `num`"),
     "tile": (lambda x: tf.tile(x, [1]), "shape (2, 3) has rank 2, but must have rank 1"),
@@ -187,14 +250,20 @@ BUILDING: dict[str, tuple[Callable[[Any], Any], str]] = {
     "pad_mode": (lambda x: tf.pad(x, [[1, 1], [0, 0]], "WRAP"), "Unknown padding mode: WRAP"),
     "slice": (lambda x: tf.slice(x, [0, 2], [1, 2]), "does not fit shape (2, 3)"),
     "gather": (lambda x: tf.gather(x, [0], axis=3), "axis 3 is out of range for params of shape (2, 3)"),
-    "gather_batch": (lambda x: tf.gather(x, [[0]], axis=0, batch_dims=1), "batch_dims (1) must be less than or equal to axis (0)"),
+    "gather_batch": (
+        lambda x: tf.gather(x, [[0]], axis=0, batch_dims=1),
+        "(1) must be less than or equal to axis (0)",
+    ),
     "gather_nd": (lambda x: tf.gather_nd(x, [[0, 0, 0]]), "name 3 axes of params of shape (2, 3)"),
     "scatter_nd": (lambda x: tf.scatter_nd([[0]], x, [5]), "updates of shape (2, 3) must have shape (1,)"),
     "one_hot": (lambda x: tf.one_hot([1], -1), "depth must be non-negative, got: -1"),
     "one_hot_axis": (lambda x: tf.one_hot([1], 3, axis=2), "axis must be -1 or in [0, 1], not 2"),
     "boolean_mask": (lambda x: tf.boolean_mask(x, [True, False, True]), "the mask must fit the tensor"),
     "boolean_mask_scalar": (lambda x: tf.boolean_mask(x, True), "mask cannot be scalar."),
-    "boolean_mask_rank": (lambda x: tf.boolean_mask(x, tf.placeholder(tf.bool)), "Number of mask dimensions must be specified"),
+    "boolean_mask_rank": (
+        lambda x: tf.boolean_mask(x, tf.placeholder(tf.bool)),
+        "Number of mask dimensions must be specified",
+    ),
     "top_k": (lambda x: tf.nn.top_k(x, 4), "input must have last dimension >= k = 4 but is 3"),
     "sort": (lambda x: tf.sort(x, direction="UP"), "`direction` must be 'ASCENDING' or 'DESCENDING'"),
     "sort_axis": (lambda x: tf.sort(x, axis=2), "axis 2 is out of range for values of shape (2, 3)"),

@@ -110,7 +110,13 @@ def test_tensors_as_indices() -> None:
     for dtype in (tf.int32, tf.int64):
         with tf.Graph().as_default(), tf.Session() as session:
             i, t = tf.placeholder(dtype, []), tf.constant(x)
-            pairs = [(t[i], x[2]), (t[i:], x[2:]), (t[:i, 1], x[:2, 1]), (t[0, i::-1], x[0, 2::-1]), (t[..., i], x[..., 2])]
+            pairs = [
+                (t[i], x[2]),
+                (t[i:], x[2:]),
+                (t[:i, 1], x[:2, 1]),
+                (t[0, i::-1], x[0, 2::-1]),
+                (t[..., i], x[..., 2]),
+            ]
             results = session.run([y for y, _ in pairs], {i: 2})
         for result, (y, wanted) in zip(results, pairs):
             np.testing.assert_array_equal(result, wanted)
@@ -232,7 +238,9 @@ def test_assigning_to_slices_of_a_variable() -> None:
             np.testing.assert_array_equal(result, wanted)
         np.testing.assert_array_equal(session.run(v), wanted)
         bad = v[0].assign([1.0, 2.0])
-        with pytest.raises(errors.InvalidArgumentError, match=r"shape \[2\] cannot be assigned to a slice of shape \[4\]"):
+        with pytest.raises(
+            errors.InvalidArgumentError, match=r"shape \[2\] cannot be assigned to a slice of shape \[4\]"
+        ):
             session.run(bad)
         np.testing.assert_array_equal(session.run(v), wanted)
     assert nodes[0].name == "strided_slice/_assign:0"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import engine as tf
@@ -100,6 +101,7 @@ def drive(step: StepRun, choose: Any) -> list[str]:
     return order
 
 
+@settings(max_examples=50)
 @given(st.randoms(use_true_random=False), st.integers(-5, 5))
 def test_the_schedule_does_not_change_the_result(rng: random.Random, start: int) -> None:
     with tf.Graph().as_default():
@@ -110,6 +112,7 @@ def test_the_schedule_does_not_change_the_result(rng: random.Random, start: int)
     assert list(step.state.live_frames()) == [step.state.root]
 
 
+@settings(max_examples=30)
 @given(st.randoms(use_true_random=False), st.lists(st.integers(1, 30), min_size=1, max_size=8))
 def test_undo_restores_every_earlier_state_exactly(rng: random.Random, hops: list[int]) -> None:
     with tf.Graph().as_default():
@@ -283,3 +286,32 @@ def test_a_tensor_of_a_loop_used_outside_is_named() -> None:
     outside = tf.constant(1, name="outside")
     with pytest.raises(errors.InvalidArgumentError, match="different frames.*'while/add'|different frames.*'outside'"):
         executable(tf.add(inside[0], outside))
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_ten_thousand_nested_frames(alive: bool) -> None:
+    x = tf.constant(1.0)
+    switched = tf.raw_ops.Switch(data=x, pred=tf.constant(alive))[1]
+    for depth in range(10_000):
+        switched = tf.raw_ops.Enter(data=switched, frame_name=f"frame_{depth}")
+    for _ in range(10_000):
+        switched = tf.raw_ops.Exit(data=switched)
+    result, chosen = tf.raw_ops.Merge(inputs=[switched, x])
+    with tf.control_dependencies([switched]):
+        after = tf.identity(result)
+    del after
+    with tf.Session() as session:
+        assert session.run([result, chosen])[0] == 1.0
+
+
+def test_a_long_loop_keeps_memory_flat() -> None:
+    result = tf.while_loop(lambda i, v: i < 2_000, lambda i, v: (i + 1, v * 1.0), [0, tf.ones([10_000])])
+    with tf.Session() as session:
+        session.run(result)
+        tracemalloc.start()
+        try:
+            session.run(result)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 4_000_000  # 2,000 iterations of 40,000 bytes would be 80 MB

@@ -1,0 +1,309 @@
+"""The observer's batches as columns, and back.
+
+Each kind of batch has one row in `KINDS`: its name in the database, how several batches become columns, and how columns become
+a batch again.  Batches that already are arrays keep them; batches that are tuples of rows (frame events, resource writes,
+transfers, allocations) become a column a field, strings as numbers into a table of the distinct ones.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.observe import (
+    Allocation,
+    Executions,
+    FrameChange,
+    FrameEvent,
+    Health,
+    ResourceWrite,
+    Tokens,
+    Transfer,
+    Value,
+)
+from tracing.errors import ColumnsError
+
+Array = npt.NDArray[Any]
+Columns = dict[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one kind of batch is stored: `write` joins batches into columns, `read` joins such columns into one batch.
+
+    `read` raises ColumnsError, LookupError, ValueError or TypeError for columns that it did not write.
+    """
+
+    name: str
+    write: Callable[[Sequence[Any]], Columns]
+    read: Callable[[Sequence[Columns]], Any]
+
+
+# Executions: `end` as a duration, which is smaller; `first` and the batches' lengths, because rows of several devices interleave.
+
+
+def _write_executions(batches: Sequence[Executions]) -> Columns:
+    start = _join([batch.start_ns for batch in batches])
+    return {
+        "device": byte_strings([batches[0].device]),
+        "first": np.array([batch.first for batch in batches], np.int64),
+        "count": np.array([len(batch) for batch in batches], np.int64),
+        "node": _join([batch.node for batch in batches]),
+        "frame": _join([batch.frame for batch in batches]),
+        "iteration": _join([batch.iteration for batch in batches]),
+        "start_ns": start,
+        "duration_ns": _join([batch.end_ns for batch in batches]) - start,
+        "thread": _join([batch.thread for batch in batches]),
+        "dead": _join([batch.dead for batch in batches]),
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredExecutions:
+    """Executions on one device together with each one's number within the step."""
+
+    row: Array
+    batch: Executions
+
+
+def read_executions(columns: Columns) -> StoredExecutions:
+    """Executions on one device.  Raises ColumnsError for columns that do not fit together."""
+    first, count, node = columns["first"], columns["count"], columns["node"]
+    if first.shape != count.shape or (count < 0).any() or int(count.sum()) != len(node):
+        raise ColumnsError("a batch of executions is damaged: its parts do not add up")
+    within = np.arange(len(node)) - np.repeat(np.cumsum(count) - count, count)
+    row = np.repeat(first, count) + within
+    batch = Executions(
+        device=texts_of(columns["device"])[0],
+        first=int(first[0]) if len(first) else 0,
+        node=node,
+        frame=columns["frame"],
+        iteration=columns["iteration"],
+        start_ns=columns["start_ns"],
+        end_ns=columns["start_ns"] + columns["duration_ns"],
+        thread=columns["thread"],
+        dead=columns["dead"],
+    )
+    return StoredExecutions(row, batch)
+
+
+def join_executions(parts: Sequence[StoredExecutions]) -> Executions:
+    """All executions of a step in the order of their numbers, so that number and index agree.
+
+    `device` is the device's name if there is one, '' if there are several.
+    """
+    if not parts:
+        empty = np.empty(0, np.int64)
+        small = np.empty(0, np.int32)
+        return Executions("", 0, small, small, empty, empty, empty, small, np.empty(0, np.bool_))
+    devices = {part.batch.device for part in parts}
+    device = devices.pop() if len(devices) == 1 else ""
+    row = _join([part.row for part in parts])
+    order = None if (row[1:] > row[:-1]).all() else np.argsort(row, kind="stable")
+
+    def merged(name: str) -> Any:
+        joined = _join([getattr(part.batch, name) for part in parts])
+        return joined if order is None else joined[order]
+
+    first = int(row.min()) if len(row) else 0
+    return Executions(device, first, *(merged(name) for name in _EXECUTION_ARRAYS))
+
+
+def by_device(parts: Sequence[StoredExecutions]) -> dict[str, tuple[Executions, ...]]:
+    """The executions of each device, as batches whose rows have numbers that follow each other, from `first` on."""
+    found: dict[str, list[Executions]] = {}
+    for part in parts:
+        cuts = [0, *(np.flatnonzero(np.diff(part.row) != 1) + 1).tolist(), len(part.row)]
+        for start, end in pairwise(cuts):
+            arrays = (getattr(part.batch, name)[start:end] for name in _EXECUTION_ARRAYS)
+            batch = Executions(part.batch.device, int(part.row[start]), *arrays)
+            found.setdefault(batch.device, []).append(batch)
+    return {
+        device: tuple(sorted(batches, key=lambda batch: batch.first)) for device, batches in found.items()
+    }
+
+
+_EXECUTION_ARRAYS = ("node", "frame", "iteration", "start_ns", "end_ns", "thread", "dead")
+
+
+# Health: shapes are ranks and one long list of dimensions.
+
+_HEALTH_ARRAYS: dict[str, type[Any]] = {
+    "row": np.int64,
+    "slot": np.int32,
+    "dtype": np.int32,
+    "minimum": np.float64,
+    "maximum": np.float64,
+    "mean": np.float64,
+    "nan": np.int64,
+    "inf": np.int64,
+    "nbytes": np.int64,
+}
+
+
+def _write_health(batches: Sequence[Health]) -> Columns:
+    columns = {name: _join([getattr(batch, name) for batch in batches]) for name in _HEALTH_ARRAYS}
+    shapes = [shape for batch in batches for shape in batch.shapes]
+    columns["rank"] = np.fromiter((len(shape) for shape in shapes), np.int64, len(shapes))
+    columns["dims"] = np.array([size for shape in shapes for size in shape], np.int64)
+    return columns
+
+
+def _read_health(parts: Sequence[Columns]) -> Health:
+    rank = _join_named(parts, "rank", np.int64)
+    sizes = _join_named(parts, "dims", np.int64).tolist()
+    ends = np.cumsum(rank).tolist()
+    if (rank < 0).any() or (ends[-1] if ends else 0) != len(sizes):
+        raise ColumnsError("a batch of tensor health is damaged: its shapes do not add up")
+    shapes = tuple(tuple(sizes[start:end]) for start, end in zip([0, *ends], ends))
+    return Health(
+        shapes=shapes, **{name: _join_named(parts, name, dtype) for name, dtype in _HEALTH_ARRAYS.items()}
+    )
+
+
+# Tokens.
+
+_TOKEN_ARRAYS: dict[str, type[Any]] = {
+    "row": np.int64,
+    "source_slot": np.int32,
+    "node": np.int32,
+    "slot": np.int32,
+    "frame": np.int32,
+    "iteration": np.int64,
+    "dead": np.bool_,
+}
+
+
+def _write_tokens(batches: Sequence[Tokens]) -> Columns:
+    return {name: _join([getattr(batch, name) for batch in batches]) for name in _TOKEN_ARRAYS}
+
+
+def _read_tokens(parts: Sequence[Columns]) -> Tokens:
+    return Tokens(**{name: _join_named(parts, name, dtype) for name, dtype in _TOKEN_ARRAYS.items()})
+
+
+# Values: those of one dtype and shape in one column, as there are thousands of scalars in a loop.
+
+
+def _write_values(batches: Sequence[Sequence[Value]]) -> Columns:
+    values = [value for batch in batches for value in batch]
+    groups: dict[Any, list[Array]] = {}
+    place: list[tuple[int, int]] = []
+    numbers: dict[Any, int] = {}
+    for value in values:
+        key = (value.array.dtype, value.array.shape)
+        group = groups.setdefault(key, [])
+        place.append((numbers.setdefault(key, len(numbers)), len(group)))
+        group.append(value.array)
+    columns: Columns = {
+        "row": np.array([value.row for value in values], np.int64),
+        "slot": np.array([value.slot for value in values], np.int32),
+        "group": np.array([group for group, _ in place], np.int64),
+        "index": np.array([index for _, index in place], np.int64),
+    }
+    columns.update({str(i): np.stack(arrays) for i, arrays in enumerate(groups.values())})
+    return columns
+
+
+def _read_values(parts: Sequence[Columns]) -> tuple[Value, ...]:
+    found: list[Value] = []
+    for columns in parts:
+        places = zip(*(columns[name].tolist() for name in ("row", "slot", "group", "index")), strict=True)
+        found.extend(Value(row, slot, columns[str(group)][index, ...]) for row, slot, group, index in places)
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A value that was not kept because it, or all of them, would have been too large, or because it has no stored form."""
+
+    row: int
+    slot: int
+    nbytes: int
+
+
+# Rows: tuples of small dataclasses.
+
+
+def _rows(name: str, cls: type[Any]) -> Kind:
+    """A kind whose batches are tuples of `cls`, a dataclass of ints, bools, strings and enums."""
+    kinds = {field.name: str(field.type) for field in fields(cls)}
+
+    def write(batches: Sequence[Sequence[Any]]) -> Columns:
+        rows = [row for batch in batches for row in batch]
+        columns: Columns = {}
+        for field_name, kind in kinds.items():
+            cells = [getattr(row, field_name) for row in rows]
+            if kind == "int":
+                columns[field_name] = np.array(cells, np.int64)
+            elif kind == "bool":
+                columns[field_name] = np.array(cells, np.bool_)
+            else:
+                texts = [cell.value if isinstance(cell, enum.Enum) else cell for cell in cells]
+                table = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+                columns[field_name] = np.array([table[text] for text in texts], np.int64)
+                columns[field_name + ":texts"] = byte_strings(table)
+        return columns
+
+    def read(parts: Sequence[Columns]) -> tuple[Any, ...]:
+        return tuple(row for columns in parts for row in read_part(columns))
+
+    def read_part(columns: Columns) -> Iterator[Any]:
+        cells: list[Any] = []
+        for field_name, kind in kinds.items():
+            found = columns[field_name].tolist()
+            if kind not in ("int", "bool"):
+                table: list[Any] = texts_of(columns[field_name + ":texts"])
+                if kind == "FrameChange":
+                    table = [FrameChange(text) for text in table]
+                if found and not 0 <= min(found) <= max(found) < len(table):
+                    raise ColumnsError(f"a batch of {name} is damaged: a text is missing")
+                found = [table[i] for i in found]
+            cells.append(found)
+        return (cls(*row) for row in zip(*cells, strict=True))
+
+    return Kind(name, write, read)
+
+
+def byte_strings(texts: Sequence[str] | Mapping[str, Any]) -> Array:
+    """Texts as a column of UTF-8 byte strings (lone surrogates, which stand for bytes that are not Unicode, travel too)."""
+    array = np.empty(len(texts), object)
+    array[:] = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return array
+
+
+def texts_of(column: Array) -> list[str]:
+    """The texts that `byte_strings` made a column of."""
+    return [item.decode("utf-8", "surrogatepass") for item in column.tolist()]
+
+
+def _join(arrays: list[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _join_named(parts: Sequence[Columns], name: str, dtype: type[Any]) -> Any:
+    return _join([part[name] for part in parts]) if parts else np.empty(0, dtype)
+
+
+def _read_executions(parts: Sequence[Columns]) -> Executions:
+    return join_executions([read_executions(part) for part in parts])
+
+
+EXECUTIONS = Kind("executions", _write_executions, _read_executions)
+HEALTH = Kind("health", _write_health, _read_health)
+TOKENS = Kind("tokens", _write_tokens, _read_tokens)
+VALUES = Kind("values", _write_values, _read_values)
+FRAMES = _rows("frames", FrameEvent)
+RESOURCE_WRITES = _rows("resource_writes", ResourceWrite)
+TRANSFERS = _rows("transfers", Transfer)
+ALLOCATIONS = _rows("allocations", Allocation)
+DROPPED = _rows("dropped", Dropped)
+
+_ALL = (EXECUTIONS, HEALTH, TOKENS, VALUES, FRAMES, RESOURCE_WRITES, TRANSFERS, ALLOCATIONS, DROPPED)
+KINDS = {kind.name: kind for kind in _ALL}

@@ -1,0 +1,403 @@
+"""Run: a recorded run, read.
+
+Opens the directory of a run that is being written, has finished, or was killed, and never changes what is in it.  A `Run` may
+be used by several threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.observe import (
+    Allocation,
+    Executions,
+    FrameEvent,
+    Health,
+    ResourceWrite,
+    Tokens,
+    Transfer,
+    Value,
+)
+from engine.passes.stage import Stage
+from tracing import batches, columns, directory
+from tracing.batches import Dropped, Kind
+from tracing.database import Database
+from tracing.errors import RunError
+from tracing.histograms import Histogram
+from tracing.stages import RecordedFrame, frames_from_json, unpack_stage
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+
+_KEPT_STAGES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """A stage of a run without its nodes; `before_id` is the stage that it was made from."""
+
+    id: int
+    name: str
+    before_id: int | None
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One recorded `Session.run`.
+
+    `started_ns` is on the writing process's performance counter, as the times of executions are; `started_unix_ns` on the wall
+    clock.  `site` is the user's stack at the call, innermost frame first.  `finished` is false for a step that was under way
+    when this was read, or when its process was killed; its duration is then 0.  `error` is what the call raised, `error_node`
+    the node in which.  `captured` and `dropped` count values (level FULL); `recorder_ns` is what recording this step cost.
+    """
+
+    id: int
+    session: int
+    step: int
+    stage_id: int
+    thread: int
+    started_ns: int
+    started_unix_ns: int
+    duration_ns: int
+    finished: bool
+    fetches: tuple[str, ...]
+    feeds: tuple[str, ...]
+    targets: tuple[str, ...]
+    site: tuple[RecordedFrame, ...]
+    error: str | None
+    error_node: str | None
+    executions: int
+    dead: int
+    frames: int
+    iterations: int
+    captured: int
+    captured_bytes: int
+    dropped: int
+    dropped_bytes: int
+    recorder_ns: int
+
+
+_STEPS = """
+    SELECT finished, site_id, fetches, feeds, targets,
+        id, session, step, stage_id, thread, started_ns, started_unix_ns, coalesce(duration_ns, 0) AS duration_ns,
+        error, error_node, executions, dead, frames, iterations,
+        captured, captured_bytes, dropped, dropped_bytes, recorder_ns
+    FROM steps
+"""
+_PLAIN = (
+    *("id", "session", "step", "stage_id", "thread", "started_ns", "started_unix_ns", "duration_ns"),
+    *("error", "error_node", "executions", "dead", "frames", "iterations"),
+    *("captured", "captured_bytes", "dropped", "dropped_bytes", "recorder_ns"),
+)
+
+
+class Run:
+    """A run directory, opened for reading.  Every method raises RunError if what it needs is damaged.
+
+    Made by `Run.open`; a context manager.  What is in it is as of the last `refresh`, or the opening.
+    """
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """Open the run at `path`: its directory, or the database in it.
+
+        Raises RunError if there is no such directory, it is not a run's, its database is damaged, or it was written by a newer
+        version.
+        """
+        return cls(Database(directory.database(path)))
+
+    def __init__(self, database: Database) -> None:
+        self.path = database.path
+        self._database = database
+        self._lock = threading.RLock()
+        self._version: int = -1
+        self._meta: dict[str, Any] = {}
+        self._alive = False
+        self._last = 0
+        self._steps: dict[int, StepRow] = {}
+        self._sites: dict[int, tuple[RecordedFrame, ...]] = {}
+        self._load_stage = lru_cache(maxsize=_KEPT_STAGES)(self._read_stage)
+        try:
+            self.refresh()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database: what has not been read yet cannot be any more."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Run {self.path.name}, {self.state}>"
+
+    def refresh(self) -> bool:
+        """Pick up what a live writer has added since the last time; says whether there was anything.
+
+        Costs some microseconds when there was nothing: a screen may ask several times a second.
+        """
+        with self._lock:
+            version: int = self._database.query("PRAGMA data_version")[0][0]
+            changed = version != self._version
+            if changed:
+                self._read_new()
+                self._version = version
+            if self._meta.get("state") == "running":
+                was, self._alive = self._alive, self._is_alive()
+                changed = changed or was != self._alive
+            return changed
+
+    # What the run is.
+
+    @property
+    def name(self) -> str:
+        return str(self._meta.get("name", self.path.name))
+
+    @property
+    def state(self) -> str:
+        """'running', 'finished', 'failed' (the program raised), or 'interrupted' (its process is gone without a word)."""
+        state = str(self._meta.get("state"))
+        return "interrupted" if state == "running" and not self._alive else state
+
+    @property
+    def error(self) -> str | None:
+        """What the program raised, if it did."""
+        return self._meta.get("error")
+
+    @property
+    def recorder_error(self) -> str | None:
+        """Why recording stopped before the program did, if it did."""
+        return self._meta.get("recorder_error")
+
+    @property
+    def level(self) -> str:
+        """How much was recorded: 'times', 'values' or 'full'."""
+        return str(self._meta.get("level", "times"))
+
+    @property
+    def script(self) -> str | None:
+        """The program that was recorded, if it is a file."""
+        return self._meta.get("script")
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Where it ran: argv, directory, python, platform, processor, host, packages; see `tracing.environment`."""
+        return MappingProxyType(self._meta.get("environment", {}))
+
+    @property
+    def created_ns(self) -> int:
+        """When recording began, on the clock of steps and executions."""
+        return int(self._meta.get("created_ns", 0))
+
+    @property
+    def created_unix_ns(self) -> int:
+        """When recording began, in nanoseconds of the wall clock."""
+        return int(self._meta.get("created_unix_ns", 0))
+
+    @property
+    def ended_unix_ns(self) -> int | None:
+        """When recording ended, in nanoseconds of the wall clock; None if it goes on or was interrupted."""
+        return self._meta.get("ended_unix_ns")
+
+    def counters(self) -> dict[str, int]:
+        """What recording cost, in nanoseconds, and what it kept and dropped; see `tracing.recorder.COUNTERS`."""
+        return dict(self._database.query("SELECT name, value FROM counters"))
+
+    def sources(self) -> tuple[str, ...]:
+        """The user's files whose text was kept."""
+        return tuple(path for (path,) in self._database.query("SELECT path FROM sources ORDER BY path"))
+
+    def source(self, path: str) -> str | None:
+        """The text of one of the user's files as it was when it was recorded, or None if it was not kept."""
+        rows = self._database.query("SELECT data FROM sources WHERE path = ?", (path,))
+        try:
+            return zlib.decompress(rows[0][0]).decode("utf-8", "surrogatepass") if rows else None
+        except (zlib.error, UnicodeDecodeError) as error:
+            raise self._database.damaged(f"the text of {path}", error) from error
+
+    # Stages and steps.
+
+    def stages(self) -> list[StageRow]:
+        """All stages, in the order in which they were made."""
+        rows = self._database.query("SELECT id, name, before_id, nodes FROM stages ORDER BY id")
+        return [StageRow(*row) for row in rows]
+
+    def stage(self, stage_id: int) -> Stage:
+        """A stage with all its nodes.  Raises RunError if the run has none of that id."""
+        return self._load_stage(stage_id)
+
+    def steps(self) -> list[StepRow]:
+        """The steps that have ended, in the order in which they began."""
+        with self._lock:
+            return [self._steps[step_id] for step_id in sorted(self._steps)]
+
+    def unfinished(self) -> list[StepRow]:
+        """The steps of which a part has been written but not the end."""
+        return [row for _, row in self._read_steps("WHERE finished IS NULL ORDER BY id")]
+
+    def step(self, step_id: int) -> StepRow:
+        """One step, ended or not.  Raises RunError if the run has none of that id."""
+        found = self._steps.get(step_id)
+        if found is None:
+            rows = self._read_steps("WHERE id = ?", (step_id,))
+            if not rows:
+                raise RunError(f"the run in {self.path} has no step {step_id}")
+            found = rows[0][1]
+        return found
+
+    # What a step did.
+
+    def executions(self, step_id: int) -> Executions:
+        """The node executions of a step in the order in which they ended, those of all devices together.
+
+        Row i is the execution number i that health, tokens, values and the rest refer to; `node` indexes the stage's `order`.
+        """
+        found: Executions = self._read(step_id, batches.EXECUTIONS)
+        return found
+
+    def partitions(self, step_id: int) -> dict[str, tuple[Executions, ...]]:
+        """The node executions of a step by device, in batches as the engine told them: row i of one is number `first` + i."""
+        try:
+            return batches.by_device(
+                [batches.read_executions(part) for part in self._parts(step_id, batches.EXECUTIONS)]
+            )
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._database.damaged(f"the executions of step {step_id}", error) from error
+
+    def health(self, step_id: int) -> Health:
+        """How the outputs of a step looked; empty below level VALUES."""
+        found: Health = self._read(step_id, batches.HEALTH)
+        return found
+
+    def tokens(self, step_id: int) -> Tokens:
+        """The tokens that a step delivered, in order; empty below level FULL."""
+        found: Tokens = self._read(step_id, batches.TOKENS)
+        return found
+
+    def frames(self, step_id: int) -> tuple[FrameEvent, ...]:
+        """What happened to the frames and iterations of a step, in order."""
+        return self._read_rows(step_id, batches.FRAMES)
+
+    def resource_writes(self, step_id: int) -> tuple[ResourceWrite, ...]:
+        """The changes that a step made to variables and other resources, in order."""
+        return self._read_rows(step_id, batches.RESOURCE_WRITES)
+
+    def transfers(self, step_id: int) -> tuple[Transfer, ...]:
+        """The tensors that crossed devices in a step."""
+        return self._read_rows(step_id, batches.TRANSFERS)
+
+    def allocations(self, step_id: int) -> tuple[Allocation, ...]:
+        """The memory that a step took and gave back, in order."""
+        return self._read_rows(step_id, batches.ALLOCATIONS)
+
+    def values(self, step_id: int) -> tuple[Value, ...]:
+        """The values of a step that were kept; none below level FULL."""
+        return self._read_rows(step_id, batches.VALUES)
+
+    def dropped(self, step_id: int) -> tuple[Dropped, ...]:
+        """The values of a step that were not kept: too large, over the budget, or of a kind that has no stored form."""
+        return self._read_rows(step_id, batches.DROPPED)
+
+    # What the user's program logged.
+
+    def scalars(self) -> dict[str, tuple[Int64, Float64]]:
+        """For each tag, the steps and the values, in the order in which they were logged."""
+        found: dict[str, tuple[list[int], list[float]]] = {}
+        for tag, step, value in self._database.query("SELECT tag, step, value FROM scalars ORDER BY id"):
+            steps, values = found.setdefault(tag, ([], []))
+            steps.append(step)
+            values.append(np.nan if value is None else value)
+        return {tag: (np.array(s, np.int64), np.array(v, np.float64)) for tag, (s, v) in found.items()}
+
+    def histograms(self) -> dict[str, list[tuple[int, Histogram]]]:
+        """For each tag, the steps and the histograms, in the order in which they were logged."""
+        found: dict[str, list[tuple[int, Histogram]]] = {}
+        for tag, step, data in self._database.query("SELECT tag, step, data FROM histograms ORDER BY id"):
+            try:
+                found.setdefault(tag, []).append((step, Histogram.unpack(data)))
+            except (LookupError, ValueError) as error:
+                raise self._database.damaged(f"the histogram '{tag}' of step {step}", error) from error
+        return found
+
+    # How.
+
+    def _read_new(self) -> None:
+        rows = self._database.query("SELECT key, value FROM meta")
+        self._meta = {key: self._database.json(value) for key, value in rows}
+        for number, row in self._read_steps("WHERE finished > ? ORDER BY finished", (self._last,)):
+            self._steps[row.id] = row
+            self._last = number
+
+    def _is_alive(self) -> bool:
+        try:
+            return directory.Process.from_json(self._meta["process"]).alive
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._database.damaged("what it says of its process", error) from error
+
+    def _read_steps(self, where: str, parameters: Sequence[Any] = ()) -> list[tuple[int, StepRow]]:
+        found: list[tuple[int, StepRow]] = []
+        for finished, site_id, fetches, feeds, targets, *plain in self._database.query(
+            _STEPS + where, parameters
+        ):
+            row = StepRow(
+                finished=finished is not None,
+                site=() if site_id is None else self._site(site_id),
+                fetches=tuple(self._database.json(fetches)),
+                feeds=tuple(self._database.json(feeds)),
+                targets=tuple(self._database.json(targets)),
+                **dict(zip(_PLAIN, plain)),
+            )
+            found.append((finished or 0, row))
+        return found
+
+    def _site(self, site_id: int) -> tuple[RecordedFrame, ...]:
+        found = self._sites.get(site_id)
+        if found is None:
+            rows = self._database.query("SELECT frames FROM sites WHERE id = ?", (site_id,))
+            try:
+                found = frames_from_json(self._database.json(rows[0][0]))
+            except (LookupError, TypeError, ValueError) as error:
+                raise self._database.damaged("the stack of a call", error) from error
+            self._sites[site_id] = found
+        return found
+
+    def _read_stage(self, stage_id: int) -> Stage:
+        rows = self._database.query("SELECT data FROM stages WHERE id = ?", (stage_id,))
+        if not rows:
+            raise RunError(f"the run in {self.path} has no stage {stage_id}")
+        try:
+            return unpack_stage(rows[0][0], stage_id, self.stage)
+        except ValueError as error:
+            raise self._database.damaged(f"stage {stage_id}", error) from error
+
+    def _parts(self, step_id: int, kind: Kind) -> list[batches.Columns]:
+        rows = self._database.query(
+            "SELECT data FROM batches WHERE step_id = ? AND kind = ? ORDER BY id", (step_id, kind.name)
+        )
+        return [columns.unpack(data) for (data,) in rows]
+
+    def _read(self, step_id: int, kind: Kind) -> Any:
+        try:
+            return kind.read(self._parts(step_id, kind))
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._database.damaged(f"the {kind.name} of step {step_id}", error) from error
+
+    def _read_rows(self, step_id: int, kind: Kind) -> tuple[Any, ...]:
+        found: tuple[Any, ...] = self._read(step_id, kind)
+        return found

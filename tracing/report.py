@@ -1,0 +1,310 @@
+"""What a run did, in short: plain data, JSON, or text.
+
+Times of executions are their own: executions do not nest, so an op's time is the sum of what its executions took (those of a
+loop body count once an iteration), dead ones taking none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.passes.stage import Stage
+from tracing.reader import Run
+
+SLOWEST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCost:
+    """What the executions of one node took, over all steps; `source` is the user's line that made it, ``file:line``."""
+
+    name: str
+    type: str
+    source: str
+    text: str
+    executions: int
+    total_ns: int
+
+    @property
+    def mean_ns(self) -> float:
+        return self.total_ns / self.executions if self.executions else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TypeCost:
+    """What the executions of all nodes of one op type took, over all steps."""
+
+    type: str
+    nodes: int
+    executions: int
+    total_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarSummary:
+    """What was logged under one tag: how many numbers, and the last of them."""
+
+    tag: str
+    count: int
+    step: int
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepError:
+    """A step that raised."""
+
+    step_id: int
+    node: str | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run did.
+
+    `duration_ns` is from the beginning of the recording to its end, or of the last step where the run has no end;
+    `steps_ns` the sum of the steps' durations, `kernels_ns` that of all executions.  `overhead_ns` is the engine's time in
+    steps that is neither: scheduling, feeding, fetching, being observed.  `recorder_ns` is what recording cost the program.
+    """
+
+    name: str
+    path: str
+    state: str
+    error: str | None
+    recorder_error: str | None
+    level: str
+    script: str | None
+    created_unix_ns: int
+    duration_ns: int
+    steps: int
+    unfinished: int
+    sessions: int
+    stages: int
+    steps_ns: int
+    kernels_ns: int
+    executions: int
+    dead: int
+    frames: int
+    iterations: int
+    captured: int
+    captured_bytes: int
+    dropped: int
+    dropped_bytes: int
+    recorder_ns: int
+    slowest: tuple[NodeCost, ...]
+    types: tuple[TypeCost, ...]
+    scalars: tuple[ScalarSummary, ...]
+    errors: tuple[StepError, ...]
+
+    @property
+    def overhead_ns(self) -> int:
+        return max(0, self.steps_ns - self.kernels_ns)
+
+
+def report(run: Run, slowest: int = SLOWEST) -> Report:
+    """The report of a run, finished or not, with the `slowest` nodes and op types.  Raises RunError if it is damaged."""
+    steps = run.steps()
+    costs = _Costs(run)
+    for step in steps:
+        costs.add(step.id, step.stage_id)
+    counters = run.counters()
+    last = max((step.started_ns + step.duration_ns for step in steps), default=run.created_ns)
+    duration = last - run.created_ns
+    if run.ended_unix_ns is not None:
+        duration = run.ended_unix_ns - run.created_unix_ns
+    nodes = costs.nodes()
+    return Report(
+        name=run.name,
+        path=str(run.path),
+        state=run.state,
+        error=run.error,
+        recorder_error=run.recorder_error,
+        level=run.level,
+        script=run.script,
+        created_unix_ns=run.created_unix_ns,
+        duration_ns=max(0, duration),
+        steps=len(steps),
+        unfinished=len(run.unfinished()),
+        sessions=len({step.session for step in steps}),
+        stages=len(run.stages()),
+        steps_ns=sum(step.duration_ns for step in steps),
+        kernels_ns=sum(node.total_ns for node in nodes),
+        executions=sum(step.executions for step in steps),
+        dead=sum(step.dead for step in steps),
+        frames=sum(step.frames for step in steps),
+        iterations=sum(step.iterations for step in steps),
+        captured=sum(step.captured for step in steps),
+        captured_bytes=sum(step.captured_bytes for step in steps),
+        dropped=sum(step.dropped for step in steps),
+        dropped_bytes=sum(step.dropped_bytes for step in steps),
+        recorder_ns=sum(counters.get(name, 0) for name in _COSTS),
+        slowest=tuple(nodes[:slowest]),
+        types=tuple(_by_type(nodes)[:slowest]),
+        scalars=tuple(
+            ScalarSummary(tag, len(values), int(numbers[-1]), float(values[-1]))
+            for tag, (numbers, values) in run.scalars().items()
+        ),
+        errors=tuple(
+            StepError(step.id, step.error_node, step.error) for step in steps if step.error is not None
+        ),
+    )
+
+
+_COSTS = ("observe_ns", "values_ns", "stages_ns", "write_ns", "logged_ns")  # write_ns includes tensorboard_ns
+
+
+class _Costs:
+    """Sums over steps: a row of executions and nanoseconds for each node of each stage."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._sums: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
+        self._sizes = {row.id: row.nodes for row in run.stages()}
+
+    def add(self, step_id: int, stage_id: int) -> None:
+        executions = self._run.executions(step_id)
+        size = max(self._sizes.get(stage_id, 0), int(executions.node.max(initial=-1)) + 1)
+        live = ~executions.dead
+        node = executions.node[live]
+        took = (executions.end_ns - executions.start_ns)[live]
+        count = np.bincount(node, minlength=size)
+        total = np.zeros(size, np.int64)
+        np.add.at(total, node, took)
+        if stage_id in self._sums:
+            before = self._sums[stage_id]
+            count, total = count + before[0], total + before[1]
+        self._sums[stage_id] = (count, total)
+
+    def nodes(self) -> list[NodeCost]:
+        """The nodes that were executed, the most expensive first; those of one name and type in several stages together."""
+        found: dict[tuple[str, str, str, str], list[int]] = {}
+        for stage_id, (count, total) in self._sums.items():
+            stage = self._run.stage(stage_id)
+            for number in np.flatnonzero(count).tolist():
+                entry = found.setdefault(_described(stage, number), [0, 0])
+                entry[0] += int(count[number])
+                entry[1] += int(total[number])
+        costs = [NodeCost(*key, executions=entry[0], total_ns=entry[1]) for key, entry in found.items()]
+        return sorted(costs, key=lambda cost: (-cost.total_ns, cost.name))
+
+
+def _described(stage: Stage, number: int) -> tuple[str, str, str, str]:
+    if number >= len(stage.order):
+        return f"node {number}", "?", "", ""
+    node = stage.nodes[stage.order[number]]
+    frame = node.site.user if node.site is not None else None
+    if frame is None:
+        return node.name, node.type, "", ""
+    return node.name, node.type, f"{frame.file}:{frame.line}", frame.source
+
+
+def _by_type(nodes: list[NodeCost]) -> list[TypeCost]:
+    found: dict[str, list[int]] = {}
+    for node in nodes:
+        entry = found.setdefault(node.type, [0, 0, 0])
+        entry[0] += 1
+        entry[1] += node.executions
+        entry[2] += node.total_ns
+    costs = [TypeCost(name, *entry) for name, entry in found.items()]
+    return sorted(costs, key=lambda cost: (-cost.total_ns, cost.type))
+
+
+def report_json(made: Report) -> str:
+    """The report as JSON, its fields as keys; numbers that JSON does not have (NaN, infinity) are null."""
+    data = asdict(made)
+    data["overhead_ns"] = made.overhead_ns
+    for row, node in zip(data["slowest"], made.slowest):
+        row["mean_ns"] = node.mean_ns
+    for row in data["scalars"]:
+        row["last"] = row["last"] if math.isfinite(row["last"]) else None
+    return json.dumps(data, indent=2, allow_nan=False)
+
+
+def report_text(made: Report) -> str:
+    """The report as text for a terminal of 80 columns or more."""
+    lines = [f"{made.name}: {_ended(made)}", f"  {made.path}"]
+    if made.recorder_error:
+        lines.append(f"  recording stopped early: {made.recorder_error}")
+    lines.append(
+        f"  {_count(made.steps, 'step')} in {_count(made.sessions, 'session')}, {duration(made.duration_ns)}; "
+        f"in steps {duration(made.steps_ns)}, of which kernels {duration(made.kernels_ns)}"
+    )
+    if made.unfinished:
+        lines.append(f"  {_count(made.unfinished, 'step')} did not finish")
+    lines.append(
+        f"  {_count(made.executions, 'execution')}, {made.dead:,} of them dead; "
+        f"{_count(made.frames, 'frame')}, {_count(made.iterations, 'iteration')}"
+    )
+    if made.captured or made.dropped:
+        lines.append(
+            f"  values: {made.captured:,} kept ({size(made.captured_bytes)}), "
+            f"{made.dropped:,} dropped ({size(made.dropped_bytes)})"
+        )
+    share = f", {made.recorder_ns / made.duration_ns:.1%} of the run" if made.duration_ns else ""
+    lines.append(f"  recording ({made.level}) cost {duration(made.recorder_ns)}{share}")
+    for error in made.errors[-3:]:
+        lines.append(f"  step {error.step_id} raised {error.error.splitlines()[0]}")
+    if made.scalars:
+        lines += ["", "last of what was logged"]
+        lines += [
+            f"  {row.tag}: {row.last:.6g} (step {row.step}, {row.count:,} in all)" for row in made.scalars
+        ]
+    if made.slowest:
+        lines += ["", "slowest nodes      total       mean    times"]
+        for node in made.slowest:
+            where = f"  {node.source}" if node.source else ""
+            lines.append(
+                f"  {duration(node.total_ns):>22}{duration(node.mean_ns):>11}{node.executions:>9,}"
+                f"  {node.name} ({node.type}){where}"
+            )
+    if made.types:
+        lines += ["", "by op type         total    nodes    times"]
+        for kind in made.types:
+            lines.append(f"  {duration(kind.total_ns):>22}{kind.nodes:>9,}{kind.executions:>9,}  {kind.type}")
+    return "\n".join(lines) + "\n"
+
+
+def _ended(made: Report) -> str:
+    state = {"failed": "failed", "interrupted": "interrupted: its process is gone"}.get(
+        made.state, made.state
+    )
+    return f"{state}: {made.error.splitlines()[0]}" if made.error else state
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def duration(ns: float) -> str:
+    """Nanoseconds for people, three digits of them: ``812 ns``, ``3.42 µs``, ``15.1 ms``, ``3 min 20 s``."""
+    if ns >= 99.95e9:
+        minutes, seconds = divmod(round(ns / 1e9), 60)
+        return f"{minutes} min {seconds:02d} s"
+    return _scaled(ns, (("s", 1e9), ("ms", 1e6), ("µs", 1e3)), "ns")
+
+
+def size(nbytes: int) -> str:
+    """Bytes for people: ``812 B``, ``3.42 KiB``, ``15.1 MiB``."""
+    return _scaled(nbytes, (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)), "B")
+
+
+def _scaled(value: float, units: Sequence[tuple[str, float]], least: str) -> str:
+    for unit, scale in units:
+        number = value / scale
+        if number >= 0.9995:
+            return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f} {unit}"
+    return f"{value:.0f} {least}"
+
+
+def as_dict(made: Report) -> dict[str, Any]:
+    """The report as plain data, as in `report_json`."""
+    found: dict[str, Any] = json.loads(report_json(made))
+    return found

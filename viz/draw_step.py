@@ -1,0 +1,265 @@
+"""The parts of a step under the debugger, as terminal drawings: ready nodes, frames, waiting tokens, source, results.
+
+Marks: ``▶`` runs next, ``●`` a breakpoint, ``✓`` a token that has arrived, ``✗`` a dead one, ``·`` one that has not come yet.
+"""
+
+from __future__ import annotations
+
+from rich.style import Style
+
+from viz import format as fmt
+from viz.cells import Drawing, Line, Page, Piece, fit, spread
+from viz.families import family
+from viz.palette import Palette
+from viz.step_model import Activation, Executed, FrameNode, Ready, Source, StepView, Token, Waiting
+
+# status: mark, palette colour, words
+STATUS = {
+    "waiting_for_run": ("◌", "muted", "the script runs; waiting for its next Session.run"),
+    "stopped": ("‖", "accent", "stopped between two nodes"),
+    "running": ("▶", "good", "running"),
+    "finished": ("✓", "muted", "the script has ended"),
+    "failed": ("✗", "bad", "the script has failed"),
+}
+
+_TOKENS = {"value": ("✓", "good"), "dead": ("✗", "bad"), "missing": ("·", "faint")}
+
+
+def status_line(view: StepView, palette: Palette, width: int) -> Line:
+    """What the script is doing, why it stopped, how far it is."""
+    mark, colour, words = STATUS.get(view.status, ("?", "muted", view.status))
+    text = view.reason if view.status == "stopped" and view.reason else words
+    left: Line = [(f" {mark} ", palette.style(getattr(palette, colour), bold=True)), (text, palette.plain)]
+    right = (
+        f"{fmt.count(view.executed)} run · {fmt.plural(view.nodes, 'node')} · {view.title} "
+        if view.title
+        else ""
+    )
+    if view.is_over and view.exit_code is not None:
+        right = f"exit status {view.exit_code} "
+    if len(right) > width - 24:
+        right = f"{fmt.count(view.executed)} run " if view.title else ""
+    return spread(left, [(right, palette.dim)], width)
+
+
+def draw_ready_row(row: Ready, palette: Palette, width: int) -> Line:
+    """A ready node: its place, its name, and the frame and iteration it is in."""
+    here = row.activation
+    mark, style = ("▶", palette.style(palette.accent)) if row.index == 0 else (" ", palette.dim)
+    if row.breakpoint:
+        mark, style = "●", palette.style(palette.bad)
+    kind = family(here.type)
+    left: Line = [(f" {mark} ", style), (f"{kind.mark} ", palette.style(palette.hue(kind.hue)))]
+    return _placed(left, here, palette, width)
+
+
+def _placed(left: Line, here: Activation, palette: Palette, width: int) -> Line:
+    used = sum(len(text) for text, _ in left)
+    where = fmt.shorten(here.where, max(6, width * 2 // 5))
+    room = max(6, width - used - (len(where) + 2 if where else 1))
+    style = palette.style(palette.faint, strike=True) if here.dead else palette.plain
+    name = fmt.shorten_name(here.node, room - (5 if here.dead else 0))
+    line = [*left, (name, style)]
+    if here.dead:
+        line.append((" dead", palette.style(palette.bad)))
+    return spread(line, [(where + " ", palette.style(palette.hues[3]))] if where else [], width)
+
+
+def value_pieces(token: Token, palette: Palette, width: int) -> list[Piece]:
+    """A token in at most `width` cells: its type, then its value, or its range where the value is long."""
+    if token.state == "dead":
+        return [
+            ("dead", palette.style(palette.bad)),
+            (fmt.shorten("  its branch was not taken", width - 4), palette.dim),
+        ]
+    if token.state == "missing":
+        return [("not yet", palette.dim)]
+    kind = fmt.tensor(token.type, token.shape) if token.type else ""
+    kind = fmt.shorten(kind, width)
+    pieces: list[Piece] = [(kind, palette.quiet)]
+    left = width - len(kind) - 2
+    scalar = all(dim == 1 for dim in token.shape)
+    text = token.text
+    if len(text) > left and not scalar and token.low is not None and token.high is not None:
+        text = f"{fmt.number(token.low)} … {fmt.number(token.high)}"
+        if token.mean is not None:
+            text += f", mean {fmt.number(token.mean)}"
+    bad = "".join(
+        f"  {fmt.count(many)} {word}" for many, word in ((token.nan, "NaN"), (token.inf, "Inf")) if many
+    )
+    if left > 3 and text:
+        pieces.append(("  " + fmt.shorten(text, left - len(bad)), palette.plain))
+    if bad:
+        pieces.append((bad, palette.style(palette.bad, bold=True)))
+    return pieces
+
+
+def _token(page: Page, token: Token, palette: Palette, indent: str) -> None:
+    mark, colour = _TOKENS.get(token.state, ("?", "muted"))
+    slot = "^" if token.slot < 0 else str(token.slot)
+    head: Line = [(f"{indent}{mark} ", palette.style(getattr(palette, colour))), (f"{slot} ", palette.dim)]
+    used = len(indent) + 3 + len(slot)
+    name = fmt.shorten_name(token.name, max(8, (page.width - used) * 2 // 5))
+    room = page.width - used - len(name) - 3
+    value = value_pieces(token, palette, room) if token.slot >= 0 or token.state == "dead" else []
+    style = palette.style(palette.faint, strike=True) if token.state == "dead" else palette.quiet
+    page.add(*head, (name, style), ("  ", palette.plain), *value, key=token.name.lstrip("^").split(":")[0])
+
+
+def draw_inputs(view: StepView, palette: Palette, width: int) -> Drawing:
+    """What the next node reads, and what came out of the last one."""
+    page = Page(width)
+    if view.next is not None:
+        _head(page, "next", view.next, palette)
+        for token in view.next_inputs:
+            _token(page, token, palette, "   ")
+        if not view.next_inputs:
+            page.add(("   reads nothing", palette.dim))
+    if view.last is not None:
+        page.blank()
+        _executed(page, view.last, palette)
+    if not page.lines:
+        page.add((" nothing has run yet", palette.dim))
+    return page.drawing()
+
+
+def _head(page: Page, title: str, here: Activation, palette: Palette, right: str = "") -> None:
+    kind = family(here.type)
+    left: Line = [
+        (f" {title}  ", palette.title),
+        (f"{kind.mark} ", palette.style(palette.hue(kind.hue))),
+        (fmt.shorten_name(here.node, max(8, page.width // 2)), palette.strong),
+        (f"  {here.type}", palette.quiet),
+    ]
+    if here.dead:
+        left.append(("  dead", palette.style(palette.bad)))
+    where = here.where
+    tail = "  ".join(part for part in (where, right) if part)
+    page.add(*spread(left, [(tail + " ", palette.style(palette.hues[3]))], page.width), key=here.node)
+
+
+def _executed(page: Page, row: Executed, palette: Palette) -> None:
+    _head(page, "last", row.activation, palette, fmt.duration(row.duration_ns) if row.duration_ns else "")
+    for token in row.outputs:
+        _token(page, token, palette, "   ")
+    if not row.outputs:
+        page.add(("   gives nothing", palette.dim))
+
+
+def draw_frames(view: StepView, palette: Palette, width: int) -> Drawing:
+    """The open frames as a tree, an iteration a line; hits are ``("frame", id)``."""
+    page = Page(width)
+    current = view.next or (view.last.activation if view.last else None)
+    for frame in view.frames:
+        _frame(page, frame, palette, " ", current)
+    if not page.lines:
+        page.add((" no frame is open", palette.dim))
+    return page.drawing()
+
+
+def _frame(page: Page, frame: FrameNode, palette: Palette, indent: str, current: Activation | None) -> None:
+    is_root = frame.parent < 0
+    name = "root" if is_root else frame.name
+    here = current is not None and current.frame == frame.id
+    style = palette.style(palette.accent if here else palette.text, bold=here)
+    note = "" if frame.live else "  dead so far"
+    if frame.count > 1 or not is_root:
+        note = f"  {fmt.plural(frame.count, 'iteration')} begun" + note
+    page.add(
+        (indent, palette.dim), (fmt.shorten_name(name, page.width - len(indent)), style), (note, palette.dim)
+    )
+    page.mark(0, page.width, ("frame", frame.id))
+    below: dict[int, list[FrameNode]] = {}
+    for child in frame.children:
+        below.setdefault(child.parent_iteration, []).append(child)
+    rows = [iteration for iteration in frame.iterations if not is_root or len(frame.iterations) > 1]
+    # The root has one iteration, which need not be named.
+    if is_root and not rows:
+        for iteration in frame.iterations:
+            _counts(page, palette, iteration.ready, iteration.waiting)
+        for child in frame.children:
+            _frame(page, child, palette, indent + "  ", current)
+        return
+    shown = {iteration.number for iteration in rows}
+    for iteration in rows:
+        now = here and current is not None and current.iteration == iteration.number
+        style = palette.style(palette.accent, bold=True) if now else palette.quiet
+        page.add((f"{indent}  {'▸' if now else '·'} ", style), (f"iteration {iteration.number}", style))
+        _counts(page, palette, iteration.ready, iteration.waiting)
+        for child in below.get(iteration.number, ()):
+            _frame(page, child, palette, indent + "    ", current)
+    for number, children in below.items():
+        if number not in shown:
+            for child in children:
+                _frame(page, child, palette, indent + "    ", current)
+
+
+def _counts(page: Page, palette: Palette, ready: int, waiting: int) -> None:
+    """Add what an iteration holds to the end of the line."""
+    parts: list[Piece] = []
+    if ready:
+        parts.append((f"  {ready} ready", palette.style(palette.good)))
+    if waiting:
+        parts.append((f"  {waiting} waiting", palette.dim))
+    page.lines[-1] = fit([*page.lines[-1], *parts], page.width)
+
+
+def draw_waiting(rows: tuple[Waiting, ...], count: int, palette: Palette, width: int) -> Drawing:
+    """Nodes that hold some of their inputs, with every input's token; hits are node names."""
+    page = Page(width)
+    for row in rows:
+        kind = family(row.activation.type)
+        left: Line = [(f" {kind.mark} ", palette.style(palette.hue(kind.hue)))]
+        page.add(*_placed(left, row.activation, palette, width), key=row.activation.node)
+        for token in row.inputs:
+            _token(page, token, palette, "   ")
+    if not rows:
+        page.add((" no node holds a part of its inputs", palette.dim))
+    elif count > len(rows):
+        page.add((f" and {fmt.count(count - len(rows))} more", palette.dim))
+    return page.drawing()
+
+
+def draw_source(source: Source | None, palette: Palette, width: int, height: int) -> Drawing:
+    """The user's lines, as many as fit, the one that matters in their middle and marked."""
+    page = Page(width)
+    if source is None:
+        page.add((" the line that made it is not known", palette.dim))
+        return page.drawing()
+    if not source.lines:
+        page.add((f" {source.file}:{source.line} cannot be read", palette.dim))
+        return page.drawing()
+    at = source.line - source.first
+    height = max(1, min(height, len(source.lines)))
+    first = min(max(0, at - height // 2), len(source.lines) - height)
+    digits = len(str(source.first + len(source.lines)))
+    for position in range(first, first + height):
+        number = source.first + position
+        text = source.lines[position].expandtabs(4).rstrip()
+        if position == at:
+            base = palette.style(palette.text, palette.selection, bold=True)
+            arrow = palette.style(palette.accent, palette.selection, bold=True)
+            page.add(*fit([(f" {number:>{digits}} ▸ ", arrow), (text, base)], width, base))
+        else:
+            page.add((f" {number:>{digits}}   ", palette.dim), (text, palette.quiet))
+    return page.drawing()
+
+
+def draw_text(text: str, style: Style, width: int, *, wrap: bool = True) -> Drawing:
+    """Plain text, its long lines broken, for output and tracebacks."""
+    page = Page(width)
+    room = max(4, width - 1)
+    for line in text.expandtabs(4).splitlines():
+        line = "".join(character for character in line if character.isprintable())
+        while wrap and len(line) > room:
+            page.add((" " + line[:room], style))
+            line = "  " + line[room:]
+        page.add((" " + line, style))
+    return page.drawing()
+
+
+def draw_history_row(row: Executed, palette: Palette, width: int) -> Line:
+    """What ran: its number, name, frame and iteration."""
+    kind = family(row.activation.type)
+    left: Line = [(f" {row.row:>4} ", palette.dim), (f"{kind.mark} ", palette.style(palette.hue(kind.hue)))]
+    return _placed(left, row.activation, palette, width)

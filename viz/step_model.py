@@ -1,0 +1,303 @@
+"""A step under the debugger, as the screen shows it.
+
+`step_view` makes it from the plain data that a debugger sends (`workbench.debugger.snapshot` has its schema), leniently: what is
+missing is empty, so that a screen may be newer or older than the agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A node in a frame and iteration; `path` reads ``root > while:3``."""
+
+    node: str
+    type: str
+    device: str
+    frame: int
+    path: str
+    iteration: int
+    dead: bool
+
+    @property
+    def where(self) -> str:
+        """The frames around it by their last names: ``outer:2 › inner:0``, or nothing in the root frame."""
+        parts = [part for part in self.path.split(" > ") if part and part != "root"]
+        return " › ".join(part.rsplit("/", 1)[-1] for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What is at an input or came out of an output; `state` is 'value', 'dead' or 'missing'.
+
+    `text` is the value on one line, `type` its dtype and shape, `note` its range and counts of NaN and infinity.
+    """
+
+    slot: int
+    name: str
+    state: str
+    type: str
+    shape: tuple[int, ...]
+    text: str
+    low: float | None
+    high: float | None
+    mean: float | None
+    nan: int
+    inf: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An activation that may run; place 0 runs next."""
+
+    index: int
+    activation: Activation
+    breakpoint: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A node that has some of its inputs."""
+
+    activation: Activation
+    inputs: tuple[Token, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """An activation that has run."""
+
+    row: int
+    activation: Activation
+    outputs: tuple[Token, ...]
+    duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """An open iteration of a frame, with how many of its nodes are ready and how many wait."""
+
+    number: int
+    ready: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrameNode:
+    """A frame with its open iterations and the frames that were entered from them."""
+
+    id: int
+    name: str
+    parent: int
+    parent_iteration: int
+    live: bool
+    count: int
+    iterations: tuple[Iteration, ...]
+    children: tuple[FrameNode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Lines of the user's file; `lines[0]` is number `first`."""
+
+    file: str
+    line: int
+    function: str
+    first: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A breakpoint on a node or scope, from `iteration` on if given."""
+
+    number: int
+    node: str
+    iteration: int | None
+    hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """Everything that the Step screen shows; see `workbench.debugger.snapshot.Snapshot` for what the fields mean."""
+
+    serial: int = 0
+    status: str = "waiting_for_run"
+    script: str = ""
+    reason: str = ""
+    message: str = ""
+    title: str = ""
+    nodes: int = 0
+    fetches: tuple[str, ...] = ()
+    executed: int = 0
+    next: Activation | None = None
+    next_inputs: tuple[Token, ...] = ()
+    ready: tuple[Ready, ...] = ()
+    ready_count: int = 0
+    waiting: tuple[Waiting, ...] = ()
+    waiting_count: int = 0
+    frames: tuple[FrameNode, ...] = ()
+    last: Executed | None = None
+    history: tuple[Executed, ...] = ()
+    source: Source | None = None
+    run_source: Source | None = None
+    breakpoints: tuple[Break, ...] = ()
+    output: str = ""
+    error: str = ""
+    traceback: str = ""
+    exit_code: int | None = None
+    can_undo: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the script has ended."""
+        return self.status in ("finished", "failed")
+
+    @property
+    def can_step(self) -> bool:
+        """Whether commands that execute nodes make sense."""
+        return self.status == "stopped"
+
+
+def step_view(data: Mapping[str, Any]) -> StepView:
+    """The view of a snapshot's plain data."""
+    step = data.get("step") or {}
+    error = data.get("error") or {}
+    name = str(step.get("stage", ""))
+    title = f"session {step.get('session', '?')} · run {step.get('step', '?')} · {name}" if step else ""
+    return StepView(
+        serial=int(data.get("serial", 0)),
+        status=str(data.get("status", "waiting_for_run")),
+        script=str(data.get("script", "")),
+        reason=str(data.get("reason", "")),
+        message=str(data.get("message", "")),
+        title=title,
+        nodes=int(step.get("nodes", 0)),
+        fetches=(*step.get("fetches", ()), *step.get("targets", ())),
+        executed=int(data.get("executed", 0)),
+        next=_activation(data.get("next")),
+        next_inputs=_tokens(data.get("next_inputs", ())),
+        ready=tuple(_ready(row) for row in data.get("ready", ())),
+        ready_count=int(data.get("ready_count", len(data.get("ready", ())))),
+        waiting=tuple(_waiting(row) for row in data.get("waiting", ())),
+        waiting_count=int(data.get("waiting_count", len(data.get("waiting", ())))),
+        frames=_frames(data.get("frames", ())),
+        last=_executed(data.get("last")),
+        history=tuple(found for row in data.get("history", ()) if (found := _executed(row)) is not None),
+        source=_source(data.get("source")),
+        run_source=_source(data.get("run_source")),
+        breakpoints=tuple(
+            Break(int(row["number"]), str(row["node"]), row.get("iteration"), int(row.get("hits", 0)))
+            for row in data.get("breakpoints", ())
+        ),
+        output=str(data.get("output", "")),
+        error=f"{error.get('type', 'Error')}: {error.get('message', '')}" if error else "",
+        traceback=str(error.get("traceback", "")),
+        exit_code=data.get("exit_code"),
+        can_undo=bool(data.get("can_undo", False)),
+    )
+
+
+def _activation(data: Any) -> Activation | None:
+    if not data:
+        return None
+    return Activation(
+        node=str(data["node"]),
+        type=str(data.get("type", "")),
+        device=str(data.get("device", "")),
+        frame=int(data.get("frame", 0)),
+        path=str(data.get("path", "root")),
+        iteration=int(data.get("iteration", 0)),
+        dead=bool(data.get("dead", False)),
+    )
+
+
+def _need(data: Any) -> Activation:
+    found = _activation(data)
+    if found is None:
+        raise ValueError("a row without its activation")
+    return found
+
+
+def _tokens(rows: Sequence[Any]) -> tuple[Token, ...]:
+    found = []
+    for row in rows:
+        value = row.get("value") or {}
+        found.append(
+            Token(
+                slot=int(row.get("slot", -1)),
+                name=str(row.get("name", "")),
+                state=str(row.get("state", "missing")),
+                type=str(value.get("dtype", "")),
+                shape=tuple(value.get("shape", ())),
+                text=" ".join(str(value.get("text", "")).split()),
+                low=value.get("minimum"),
+                high=value.get("maximum"),
+                mean=value.get("mean"),
+                nan=int(value.get("nan", 0)),
+                inf=int(value.get("inf", 0)),
+            )
+        )
+    return tuple(found)
+
+
+def _ready(row: Any) -> Ready:
+    return Ready(int(row.get("index", 0)), _need(row["activation"]), bool(row.get("breakpoint", False)))
+
+
+def _waiting(row: Any) -> Waiting:
+    return Waiting(_need(row["activation"]), _tokens(row.get("inputs", ())))
+
+
+def _executed(row: Any) -> Executed | None:
+    if not row:
+        return None
+    return Executed(
+        int(row.get("row", 0)),
+        _need(row["activation"]),
+        _tokens(row.get("outputs", ())),
+        int(row.get("duration_ns", 0)),
+    )
+
+
+def _source(row: Any) -> Source | None:
+    if not row:
+        return None
+    return Source(
+        str(row["file"]),
+        int(row["line"]),
+        str(row.get("function", "")),
+        int(row.get("first", 1)),
+        tuple(row.get("lines", ())),
+    )
+
+
+def _frames(rows: Sequence[Any]) -> tuple[FrameNode, ...]:
+    """The frames as a tree: the roots, each with what was entered from it."""
+    below: dict[int, list[Any]] = {}
+    known = {int(row["id"]) for row in rows}
+    for row in rows:
+        parent = int(row.get("parent", -1))
+        below.setdefault(parent if parent in known else -1, []).append(row)
+
+    def make(row: Any) -> FrameNode:
+        iterations = tuple(
+            Iteration(int(it["number"]), int(it.get("ready", 0)), int(it.get("waiting", 0)))
+            for it in row.get("iterations", ())
+        )
+        return FrameNode(
+            id=int(row["id"]),
+            name=str(row.get("name", "")),
+            parent=int(row.get("parent", -1)),
+            parent_iteration=int(row.get("parent_iteration", 0)),
+            live=bool(row.get("live", True)),
+            count=int(row.get("iteration_count", len(iterations))),
+            iterations=iterations,
+            children=tuple(make(child) for child in below.get(int(row["id"]), ()) if child is not row),
+        )
+
+    return tuple(make(row) for row in below.get(-1, ()))

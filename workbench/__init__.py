@@ -1,0 +1,1 @@
+"""The workbench: the command line, the headless debugger, and the terminal application."""

@@ -1,0 +1,301 @@
+"""The command line: ``workbench demo | run | step | open | show | runs | tensorboard``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tracing.errors import RunError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+# Everything after the script is the script's, options too.
+SCRIPT_CONTEXT = {**CONTEXT, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+class Problem(click.ClickException):
+    """Something the person can put right: one message, exit status 2."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"workbench: {self.format_message()}", err=True)
+
+
+def _logdir(function: F) -> F:
+    option = click.option(
+        "--logdir",
+        default="./runs",
+        show_default=True,
+        metavar="DIR",
+        envvar="WORKBENCH_LOGDIR",
+        help="Where run directories are.",
+    )
+    return option(function)
+
+
+def _trace(default: str | None, text: str) -> Callable[[F], F]:
+    return click.option(
+        "--trace",
+        type=click.Choice(["times", "values", "full"]),
+        default=default,
+        show_default=True,
+        help=text,
+    )
+
+
+def _script(function: F) -> F:
+    function = click.argument("args", nargs=-1, type=click.UNPROCESSED)(function)
+    return click.argument("script", metavar="SCRIPT")(function)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="dataflow-workbench", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Run, record, step and look at dataflow graphs."""
+
+
+@cli.command(short_help="Train a small network on handwritten digits and look at it.")
+@click.option("--headless", is_flag=True, help="No terminal application: progress, then a report.")
+@_logdir
+@click.option("--steps", type=click.IntRange(1, 1_000_000), metavar="N", help="Training steps.")
+def demo(headless: bool, logdir: str, steps: int | None) -> None:
+    """Train a small network on handwritten digits under recording, and look at it while it learns.
+
+    In a terminal the run opens in the terminal application; with --headless, or without a terminal, a report is printed.
+    """
+    from workbench.demo import show
+
+    _end(show.demo(steps, logdir=_checked_logdir(logdir), headless=headless or not _has_terminal()))
+
+
+@cli.command(context_settings=SCRIPT_CONTEXT, short_help="Run a script under recording.")
+@_logdir
+@_trace("times", "How much to record.")
+@_script
+def run(logdir: str, trace: str, script: str, args: tuple[str, ...]) -> None:
+    """Run SCRIPT as "python SCRIPT ARGS" would, and record every Session.run of it into a run directory.
+
+    Options come before SCRIPT; everything after it goes to it. The exit status is the script's.
+    """
+    from workbench.process import describe_exit
+    from workbench.recorded import RecordedProcess, run_attached
+    from workbench.runs import shortest_name
+
+    _check_script(script)
+    process = RecordedProcess(
+        script, args, logdir=_checked_logdir(logdir), trace=trace, capture=False, attached=True
+    )
+    code = run_attached(process)
+    run_path = process.run_path
+    if code < 0 and -code != signal.SIGINT:
+        click.echo(f"workbench: {script} {describe_exit(code)}", err=True)
+    if run_path is not None:
+        click.echo(
+            f"workbench: recorded; look at it with: workbench open {shortest_name(run_path)}",
+            err=True,
+        )
+    _end(code)
+
+
+@cli.command(context_settings=SCRIPT_CONTEXT, short_help="Step through a script's Session.run, node by node.")
+@click.option(
+    "--commands", metavar="TEXT", help="Commands, apart by semicolons, instead of a terminal: 'n; n; c'."
+)
+@click.option("--text", is_flag=True, help="A prompt instead of the terminal application.")
+@_logdir
+@_trace(None, "Record it too, this much.")
+@_script
+def step(
+    commands: str | None, text: bool, logdir: str, trace: str | None, script: str, args: tuple[str, ...]
+) -> None:
+    """Run SCRIPT, stop at its first Session.run, and step through it node by node.
+
+    In a terminal this opens the terminal application; with --commands, or without a terminal, it is text: commands then come from
+    --commands or from standard input ("h" lists them). --commands may also come after SCRIPT; what follows "--" there is the
+    script's alone.
+    """
+    from workbench import stepping
+
+    _check_script(script)
+    args, commands = _commands_after(args, commands)
+    if commands is None and not text and _has_terminal():
+        _end(stepping.in_terminal(script, args, trace=trace, logdir=logdir))
+        return
+    _end(stepping.as_text(script, args, commands, trace=trace, logdir=logdir))
+
+
+@cli.command("open", short_help="Look at a run.")
+@click.argument("run", metavar="RUN")
+@_logdir
+def open_run(run: str, logdir: str) -> None:
+    """Open RUN (a path, a run's name or its beginning, or "latest") in the terminal application.
+
+    Without a terminal its report is printed.
+    """
+    path = _locate(run, logdir)
+    if not _has_terminal():
+        _print_report(path, as_json=False)
+        return
+    from workbench.terminal import open_application
+
+    _end(open_application(run=path, logdir=Path(logdir)))
+
+
+@cli.command(short_help="Print the report of a run.")
+@click.argument("run", metavar="RUN")
+@_logdir
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def show(run: str, logdir: str, as_json: bool) -> None:
+    """Print the report of RUN (a path, a run's name or its beginning, or "latest"), also of one that goes on or was killed."""
+    _print_report(_locate(run, logdir), as_json)
+
+
+@cli.command(short_help="List the runs.")
+@_logdir
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def runs(logdir: str, as_json: bool) -> None:
+    """List the runs in the log directory, the newest first."""
+    from workbench.runs import rows as find_rows
+
+    try:
+        rows = find_rows(logdir)
+    except RunError as error:
+        raise Problem(str(error)) from None
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    if not rows:
+        click.echo(f"there are no runs in {logdir}; workbench demo makes one")
+        return
+    from viz.format import ago, count, duration
+
+    now = time.time()
+    width = max(len(row.name) for row in rows)
+    click.echo(f"{'run':<{width}}  {'state':<12}{'steps':>8}  {'took':>11}  when")
+    for row in rows:
+        if row.state == "damaged":
+            click.echo(f"{row.name:<{width}}  {row.state:<12}  {row.error}")
+            continue
+        when = ago(max(0.0, now - row.created_unix_ns / 1e9))
+        took = duration(row.duration_ns)
+        click.echo(f"{row.name:<{width}}  {row.state:<12}{count(row.steps):>8}  {took:>11}  {when}")
+
+
+@cli.command(short_help="Open a run in TensorBoard.")
+@click.argument("run", metavar="RUN")
+@_logdir
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=6006, show_default=True, help="0: any free one."
+)
+@click.option("--host", default="localhost", show_default=True, help="Which address to serve on.")
+def tensorboard(run: str, logdir: str, port: int, host: str) -> None:
+    """Serve RUN (a path, a run's name or its beginning, or "latest") with TensorBoard until Ctrl-C."""
+    import importlib.util
+
+    path = _locate(run, logdir)
+    if importlib.util.find_spec("tensorboard") is None:
+        raise Problem("TensorBoard is not installed: pip install tensorboard")
+    from workbench.process import ChildProcess
+    from workbench.recorded import run_attached
+
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        "--logdir",
+        str(path),
+        "--port",
+        str(port),
+        "--host",
+        host,
+    ]
+    code = run_attached(ChildProcess(command, capture=False, own_group=False, stdin=True))
+    _end(0 if code in (-signal.SIGINT, 130) else code)
+
+
+# What the commands share.
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def _locate(run: str, logdir: str) -> Path:
+    from workbench.runs import locate
+
+    try:
+        return locate(run, logdir)
+    except RunError as error:
+        raise Problem(str(error)) from None
+
+
+def _commands_after(args: tuple[str, ...], commands: str | None) -> tuple[tuple[str, ...], str | None]:
+    """`--commands TEXT` taken out of what comes after the script, if it was not given before it."""
+    ours = list(args[: args.index("--")] if "--" in args else args)
+    for i, word in enumerate(ours):
+        if commands is None and word == "--commands" and i + 1 < len(ours):
+            return args[:i] + args[i + 2 :], ours[i + 1]
+        if commands is None and word.startswith("--commands="):
+            return args[:i] + args[i + 1 :], word.partition("=")[2]
+    return args, commands
+
+
+def _print_report(path: Path, as_json: bool) -> None:
+    from tracing.reader import Run
+    from tracing.report import report, report_json, report_text
+
+    try:
+        with Run.open(path) as opened:
+            made = report(opened)
+    except RunError as error:
+        raise Problem(str(error)) from None
+    click.echo(report_json(made) if as_json else report_text(made).rstrip())
+
+
+def _check_script(script: str) -> None:
+    if os.path.isdir(script):
+        if not os.path.isfile(os.path.join(script, "__main__.py")):
+            raise Problem(f"{script} is a directory without a __main__.py")
+    elif not os.path.exists(script):
+        raise Problem(f"there is no script {script}")
+    elif not os.access(script, os.R_OK):
+        raise Problem(f"the script {script} cannot be read")
+
+
+def _checked_logdir(logdir: str) -> str:
+    """`logdir`, made if need be: a run that cannot be recorded should not begin."""
+    try:
+        Path(logdir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Problem(f"the log directory {logdir} cannot be made: {error.strerror or error}") from None
+    if not os.access(logdir, os.W_OK | os.X_OK):
+        raise Problem(f"the log directory {logdir} cannot be written to")
+    return logdir
+
+
+def _end(code: int) -> None:
+    """End with the status of a process: the signal that killed it shows as shells show it."""
+    raise SystemExit(code if code >= 0 else 128 - code)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script; does not return."""
+    from workbench.recorded import orderly_termination
+
+    with orderly_termination():
+        cli.main(args=arguments, prog_name="workbench")
+
+
+if __name__ == "__main__":
+    main()

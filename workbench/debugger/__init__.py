@@ -1,0 +1,1 @@
+"""The headless debugger: what the terminal application, the command line, notebooks and tests drive."""

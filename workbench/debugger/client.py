@@ -1,0 +1,335 @@
+"""DebugClient: a front end's side of the debugger.
+
+    with DebugClient.launch("train.py", ["--steps", "10"]) as client:
+        client.wait_for_stop()
+        client.command("b while/add")
+        client.command("c")
+        print(client.snapshot.next)
+
+The script runs in a process of its own.  A thread reads what its agent sends; `on_change` is called in that thread, and whatever
+happens to the script (a crash, `os._exit`, a kill) ends up as a snapshot like everything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from workbench.debugger.protocol import (
+    MAX_TO_FRONT,
+    VERSION,
+    Command,
+    Hello,
+    Lines,
+    ProtocolError,
+    Reply,
+    pack,
+    unpack,
+)
+from workbench.debugger.snapshot import MAX_OUTPUT, ErrorView, Snapshot, Status
+from workbench.process import ChildProcess, describe_exit, host_command, make_private_directory
+
+CONNECT_SECONDS = 30.0
+ENDED = (Status.FINISHED, Status.FAILED)
+
+
+class LaunchError(Exception):
+    """The script could not be started; the message says why, in one or more lines."""
+
+
+class DebugClient:
+    """A connection to the debugger in a script's process; made by `launch`.
+
+    - `snapshot` is the latest; its `output` is the tail of what the script printed (if captured).
+    - `send` gives a command and a Future of its `Reply`; `command` waits for it.
+    - `poll`, `output_tail`, `terminate` are those of the script's process.
+
+    Methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        process: ChildProcess,
+        connection: socket.socket,
+        lines: Lines,
+        hello: Hello,
+        script: str,
+        argv: Sequence[str],
+        on_change: Callable[[Snapshot], None] | None,
+    ) -> None:
+        self.process = process
+        self.agent_pid = hello.pid
+        self.problem = ""
+        self._connection = connection
+        self._lines = lines
+        self._on_change = on_change
+        self._snapshot = Snapshot(-1, Status.WAITING_FOR_RUN, script, tuple(argv))
+        self._changed = threading.Condition()
+        self._ids = itertools.count(1)
+        self._pending: dict[int, Future[Reply]] = {}
+        self._sending = threading.Lock()
+        self._over = False
+        self._reader = threading.Thread(target=self._read, name="debug-client", daemon=True)
+        self._reader.start()
+
+    @classmethod
+    def launch(
+        cls,
+        script: str | os.PathLike[str],
+        args: Sequence[str] = (),
+        *,
+        trace: str | None = None,
+        logdir: str | os.PathLike[str] = "runs",
+        capture: bool = True,
+        stdin: bool = False,
+        on_change: Callable[[Snapshot], None] | None = None,
+    ) -> DebugClient:
+        """Start `script` under the debugger; it stops at its first `Session.run`.
+
+        trace: record it too, at this level ('times', 'values', 'full'), into a run directory in `logdir`.
+        capture: keep what it prints for `snapshot.output`; otherwise it prints to where this process does.
+        stdin: let it read this process's standard input; otherwise it reads nothing.
+
+        Raises LaunchError if it ends before the debugger is in place, or takes too long to get there.
+        """
+        directory = make_private_directory()
+        address = directory / "agent"
+        script = os.fspath(script)
+        command = host_command(
+            script, args, socket=address, trace=trace, logdir=logdir, line_buffered=capture
+        )
+        try:
+            process = ChildProcess(command, capture=capture, own_group=True, stdin=stdin)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        process.adopt(directory)
+        try:
+            connection = _connect(process, address)
+            lines = Lines(connection, MAX_TO_FRONT)
+            hello = _greet(connection, lines)
+        except BaseException:
+            process.terminate(grace=0)
+            raise
+        return cls(process, connection, lines, hello, script, args, on_change)
+
+    # Looking.
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The latest snapshot, with the output up to now."""
+        with self._changed:
+            found = self._snapshot
+        return replace(found, output=self.process.output_tail(MAX_OUTPUT))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the script's process has ended and all that it said has been read."""
+        return self._over
+
+    def output_tail(self, limit: int = MAX_OUTPUT) -> str:
+        """The last characters that the script printed, if captured."""
+        return self.process.output_tail(limit)
+
+    def wait_until(self, condition: Callable[[Snapshot], bool], timeout: float | None = None) -> Snapshot:
+        """Wait for a snapshot that fulfils `condition`, or for the script's end, and return the latest.
+
+        Raises TimeoutError after `timeout` seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._over or condition(self._snapshot), timeout):
+                raise TimeoutError(f"the script is still {self._snapshot.status.value} after {timeout} s")
+        return self.snapshot
+
+    def wait_for_stop(self, timeout: float | None = None) -> Snapshot:
+        """Wait until a step is stopped or the script has ended."""
+        return self.wait_until(lambda snapshot: snapshot.status is Status.STOPPED, timeout)
+
+    def wait_for_end(self, timeout: float | None = None) -> Snapshot:
+        """Wait until the script's process has ended."""
+        return self.wait_until(lambda snapshot: False, timeout)
+
+    def poll(self) -> int | None:
+        """The script's exit status, or None while it runs; negative for a signal."""
+        return self.process.poll()
+
+    # Commands.
+
+    def send(self, line: str) -> Future[Reply]:
+        """Give a command.  The reply comes when it is carried out: for one that moves, at the next stop or the script's end."""
+        future: Future[Reply] = Future()
+        with self._changed:
+            if self._over:
+                future.set_result(Reply(0, False, self._ending()))
+                return future
+            number = next(self._ids)
+            self._pending[number] = future
+        try:
+            with self._sending:
+                self._connection.sendall(pack(Command(number, line)))
+        except OSError:
+            # The reader is about to find out that the other side has gone, and answers everything that is pending.
+            self._hang_up()
+        return future
+
+    def command(self, line: str, timeout: float | None = None) -> Reply:
+        """Give a command and wait for its reply; raises TimeoutError after `timeout` seconds."""
+        return self.send(line).result(timeout)
+
+    def terminate(self) -> int:
+        """End the script and everything that it started; gives its exit status."""
+        code = self.process.terminate()
+        self._hang_up()
+        if threading.current_thread() is not self._reader:
+            self._reader.join(2.0)
+        return code
+
+    def quit(self) -> int:
+        """End the script: by itself if it is stopped, so that it may clean up; gives its exit status."""
+        if self.snapshot.status is Status.STOPPED:
+            self.send("q")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(2.0)
+        return self.terminate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.terminate()
+
+    # The thread.
+
+    def _read(self) -> None:
+        try:
+            while (line := self._lines.read()) is not None:
+                message = unpack(line, (Snapshot, Reply))
+                if isinstance(message, Snapshot):
+                    self._show(message)
+                elif isinstance(message, Reply):
+                    self._settle(message)
+        except ProtocolError as error:
+            self.problem = f"the script's debugger said something that cannot be understood: {error}"
+        except OSError:
+            pass  # the other side has gone, which is dealt with below
+        finally:
+            self._connection.close()
+        self._conclude()
+
+    def _show(self, snapshot: Snapshot) -> None:
+        with self._changed:
+            if snapshot.serial <= self._snapshot.serial:
+                return
+            self._snapshot = snapshot
+            self._changed.notify_all()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_change is not None:
+            self._on_change(self.snapshot)
+
+    def _settle(self, reply: Reply) -> None:
+        with self._changed:
+            future = self._pending.pop(reply.id, None)
+        if future is not None:
+            future.set_result(reply)
+        elif not reply.ok:
+            self.problem = reply.text
+
+    def _conclude(self) -> None:
+        """The connection has ended, and the process does too: say how in a last snapshot, and settle what is pending."""
+        code = self.process.wait() if not self.problem else self.process.terminate()
+        output = self.process.output_tail(MAX_OUTPUT)
+        with self._changed:
+            last = self._snapshot
+            error = last.error
+            status = Status.FINISHED
+            if self.problem:
+                status, error = Status.FAILED, ErrorView("", self.problem, "")
+            elif code < 0 or (last.status not in ENDED and code != 0):
+                if last.status is not Status.FAILED:
+                    error = ErrorView("", f"the script {describe_exit(code)}", "")
+                status = Status.FAILED
+            elif last.status in ENDED:
+                status = last.status
+            self._snapshot = replace(
+                last,
+                serial=last.serial + 1,
+                status=status,
+                error=error,
+                exit_code=code,
+                reason="",
+                output=output,
+            )
+            self._over = True
+            pending, self._pending = self._pending, {}
+            self._changed.notify_all()
+        for number, future in pending.items():
+            future.set_result(Reply(number, False, self._ending()))
+        self._tell()
+
+    def _ending(self) -> str:
+        code = self.process.poll()
+        return self.problem or f"the script {describe_exit(code) if code is not None else 'has ended'}"
+
+    def _hang_up(self) -> None:
+        try:
+            self._connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+
+def _connect(process: ChildProcess, address: Path) -> socket.socket:
+    """A connection to the agent, as soon as it listens."""
+    end = time.monotonic() + CONNECT_SECONDS
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(str(address))
+        except OSError as error:
+            connection.close()
+            code = process.poll()
+            if code is not None:
+                output = process.output_tail().strip()
+                said = f":\n{output}" if output else ""
+                raise LaunchError(
+                    f"the script's process {describe_exit(code)} before it could be debugged{said}"
+                ) from None
+            if time.monotonic() > end:
+                raise LaunchError(f"the script's process does not answer: {error}") from None
+            time.sleep(0.01)
+        else:
+            return connection
+
+
+def _greet(connection: socket.socket, lines: Lines) -> Hello:
+    try:
+        connection.settimeout(CONNECT_SECONDS)
+        connection.sendall(pack(Hello(VERSION, "front", os.getpid())))
+        line = lines.read()
+        if line is None:
+            raise LaunchError("the script's process hung up at once")
+        hello = unpack(line, (Hello,))
+        connection.settimeout(None)
+    except (ProtocolError, OSError) as error:
+        connection.close()
+        raise LaunchError(f"the script's process cannot be talked to: {error}") from None
+    assert isinstance(hello, Hello)
+    if hello.version != VERSION:
+        connection.close()
+        raise LaunchError(f"the script's debugger speaks version {hello.version}, this one version {VERSION}")
+    return hello

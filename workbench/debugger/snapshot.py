@@ -1,0 +1,256 @@
+"""What a front end sees of a step that is being debugged: the schema that the agent sends and every surface draws.
+
+A `Snapshot` is complete in itself: a front end that has just connected can draw everything from one.  It is plain data all the
+way down (`to_dict`, `from_dict`: JSON objects, no pickles), bounded in size (the `MAX_*` constants; where something was cut, the
+count beside it says how much there was), and never changes once made.
+
+`Snapshot.serial` grows with every change, so a front end may drop a snapshot that is older than the one it shows.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.debugger.plain import decode, encode
+
+SCHEMA_VERSION = 1
+
+MAX_READY = 500  # activations in `Snapshot.ready`
+MAX_WAITING = 200  # nodes in `Snapshot.waiting`
+MAX_HISTORY = 200  # executions in `Snapshot.history`, the latest ones
+MAX_FRAMES = 200  # frames in `Snapshot.frames`
+MAX_ITERATIONS = 32  # iterations in one `FrameView`, the latest ones
+MAX_OUTPUT = 8_192  # characters of the script's output in `Snapshot.output`
+MAX_TEXT = 400  # characters of one value's text
+SOURCE_LINES = 7  # lines of source before and after the one that matters
+
+
+class Status(enum.StrEnum):
+    """Where the script is."""
+
+    WAITING_FOR_RUN = (
+        "waiting_for_run"  # Python code of the script runs; it has not called Session.run (again) yet
+    )
+    STOPPED = "stopped"  # inside a Session.run, between two nodes; commands are welcome
+    RUNNING = "running"  # inside a Session.run, executing nodes (after `continue`, or a slow kernel)
+    FINISHED = "finished"  # the script ended by itself; `exit_code` is what it exits with
+    FAILED = "failed"  # the script ended with an exception; `error` has it
+
+
+class TokenState(enum.StrEnum):
+    """What is at an input or came out of an output."""
+
+    VALUE = "value"
+    DEAD = "dead"  # the token says: the branch that makes this was not taken
+    MISSING = "missing"  # nothing has arrived yet
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSummary:
+    """A tensor's value in a few words.
+
+    `text` is the value as NumPy prints it, on one line or several; `complete` is false where it was abbreviated.  `minimum`,
+    `maximum` and `mean` are over the finite elements; None where there are none or where the dtype has no order (a complex
+    number counts with its magnitude, a bool as 0 or 1).  `nan` and `inf` count elements.  `dtype` is TensorFlow's name.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    text: str
+    complete: bool
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    nan: int = 0
+    inf: int = 0
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """One input or output of a node.
+
+    `name` is the tensor that feeds the input or comes out of the output (``"while/add:0"``; ``"^init"`` for a control edge).
+    `slot` is the input's or output's index, -1 for a control edge.  `value` is None unless `state` is VALUE, and may be None for
+    a control edge, which carries no value.
+    """
+
+    slot: int
+    name: str
+    state: TokenState
+    value: ValueSummary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationView:
+    """A node in a frame and iteration: what executes once.
+
+    `path` reads ``"root"`` or ``"root > while:3 > inner:0"``: the frames around it, each with the iteration.  `dead` says that it
+    is to execute (or did) without running its kernel, because an input was dead.
+    """
+
+    node: str
+    type: str
+    device: str
+    frame: int
+    path: str
+    iteration: int
+    dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyView:
+    """An activation with all the inputs that it needs. `index` is its place in the queue: 0 is what `next` executes."""
+
+    index: int
+    activation: ActivationView
+    breakpoint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingView:
+    """A node that holds some but not all of its inputs."""
+
+    activation: ActivationView
+    inputs: tuple[TokenView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutedView:
+    """An activation that has executed. `row` counts executions of the step from 0; `duration_ns` is 0 for a dead one."""
+
+    row: int
+    activation: ActivationView
+    outputs: tuple[TokenView, ...]
+    duration_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IterationView:
+    """One open iteration of a frame: how many of its activations are ready, and how many nodes hold some of their inputs."""
+
+    number: int
+    ready: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrameView:
+    """A frame that is open; the root has id 0, the empty name and parent -1.
+
+    `iterations` are those that are open, `iteration_count` counts those begun so far; `live` is false while only dead tokens
+    have entered (a loop in a branch not taken). `path` is that of the frame's entry: ``"root > outer:2 > inner"``.
+    """
+
+    id: int
+    name: str
+    path: str
+    parent: int
+    parent_iteration: int
+    live: bool
+    iterations: tuple[IterationView, ...]
+    iteration_count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """Lines of the user's file around `line`. `lines[0]` is line number `first`; empty where the file can't be read."""
+
+    file: str
+    line: int
+    function: str
+    first: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakpointView:
+    """A breakpoint: stop before a node whose name is `node`, lies in the scope `node`, or matches it as a pattern (``*/add``).
+
+    With `iteration` only where the iteration compares so to it (`comparison` is ``>=``, ``==``, ``<`` …).
+    """
+
+    number: int
+    node: str
+    iteration: int | None = None
+    comparison: str = ">="
+    hits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """The `Session.run` that is being stepped."""
+
+    id: int
+    session: int
+    step: int
+    stage: str
+    nodes: int
+    fetches: tuple[str, ...]
+    feeds: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorView:
+    """An exception: its class's name, message, and the traceback as the user would see it from Python."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything about the script at one moment.
+
+    - `next` is the activation that `next` would execute (`ready[0]`), with what it reads in `next_inputs`.
+    - `last` is the activation executed last; `history` the latest executions, oldest first; `executed` counts them all.
+    - `source` is the user's line that created `next` (or `last`, when nothing is left), `run_source` the line that called
+      `Session.run`.
+    - `reason` says in one line why execution stopped there (``"breakpoint 1 at while/add"``).
+    - `message` is the answer to the latest command as text, lines apart by newlines; empty where the stop itself is the answer.
+    - `output` is the tail of what the script printed to standard output and error.
+    - `can_undo` says whether `back` would work.
+    """
+
+    serial: int
+    status: Status
+    script: str
+    argv: tuple[str, ...] = ()
+    reason: str = ""
+    message: str = ""
+    step: StepView | None = None
+    executed: int = 0
+    next: ActivationView | None = None
+    next_inputs: tuple[TokenView, ...] = ()
+    ready: tuple[ReadyView, ...] = ()
+    ready_count: int = 0
+    waiting: tuple[WaitingView, ...] = ()
+    waiting_count: int = 0
+    frames: tuple[FrameView, ...] = ()
+    frame_count: int = 0
+    last: ExecutedView | None = None
+    history: tuple[ExecutedView, ...] = ()
+    source: SourceView | None = None
+    run_source: SourceView | None = None
+    breakpoints: tuple[BreakpointView, ...] = ()
+    output: str = ""
+    error: ErrorView | None = None
+    exit_code: int | None = None
+    can_undo: bool = False
+    version: int = SCHEMA_VERSION
+
+
+def to_dict(snapshot: Snapshot) -> dict[str, Any]:
+    """`snapshot` as what `json.dumps` takes."""
+    plain = encode(snapshot)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def from_dict(data: Any) -> Snapshot:
+    """The snapshot that `to_dict` made `data` of; raises `PlainError` where it does not fit the schema."""
+    return decode(Snapshot, data)

@@ -1,0 +1,1 @@
+"""The screens: Runs, Graph, Timeline, Step, and the help page."""

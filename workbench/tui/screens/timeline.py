@@ -1,0 +1,413 @@
+"""Timeline: what ran when on which device, the costliest nodes of the window, and the selected bar."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+
+from viz import format as fmt
+from viz.cells import Drawing, Line, Page, fit, line_width, spread
+from viz.draw_timeline import LABEL_WIDTH
+from viz.families import family
+from viz.timeline_model import Bar, Hot, Timeline, Window
+from workbench.tui.actions import bindings
+from workbench.tui.screens.base import BaseScreen
+from workbench.tui.store import AROUND, StepData
+from workbench.tui.widgets.band import TimelineBand
+from workbench.tui.widgets.drawing_view import DrawingView
+from workbench.tui.widgets.line import LineWidget
+from workbench.tui.widgets.panel import Panel
+from workbench.tui.widgets.row_list import RowList
+
+MOST_RELATED = 2000
+
+
+class TimelineScreen(BaseScreen):
+    """The bars of a step of the open run."""
+
+    where = "timeline"
+    BINDINGS = bindings("timeline")
+    DEFAULT_CSS = """
+    TimelineScreen {
+        & #head { height: 1; }
+        & #legend { height: 1; margin: 1 0; }
+        & #below { height: 1fr; }
+        & #hot { width: 3fr; }
+        & #bar { width: 2fr; }
+    }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data: StepData | None = None
+        self.window: Window | None = None
+        self.selected: int | None = None
+        self.lane = 0
+        self.related: frozenset[int] = frozenset()
+        self.hot: list[Hot] = []
+        self.head = LineWidget(self._draw_head, id="head")
+        self.band = TimelineBand(id="band")
+        self.legend = LineWidget(self._draw_legend, id="legend")
+        self.hot_list = RowList(self._draw_hot, id="hot-rows")
+        self.card = DrawingView()
+
+    def compose_body(self) -> ComposeResult:
+        yield self.head
+        with Vertical(id="all"):
+            yield self.band
+            yield self.legend
+            with Horizontal(id="below"):
+                yield Panel("costliest in the window", self.hot_list, id="hot")
+                yield Panel("bar", self.card, id="bar", classes="surface")
+
+    def on_mount(self) -> None:
+        self.band.focus()
+        self.sync()
+
+    @property
+    def timeline(self) -> Timeline | None:
+        return self.data.timeline if self.data is not None else None
+
+    # Showing.
+
+    def sync(self) -> None:
+        data = self.workbench.step
+        if data is None:
+            self.data = self.window = None
+            self.hot = []
+            self._show()
+            return
+        if data is not self.data:
+            self._take(data)
+        wanted = self.workbench.take_wanted_bars()
+        if wanted:
+            self._select_nodes(wanted)
+
+    def _take(self, data: StepData) -> None:
+        """Another step: keep the selected node selected, and the window if it shows the same step."""
+        old, timeline = self.data, data.timeline
+        name = (
+            old.timeline.names[old.timeline.node[self.selected]]
+            if old and self.selected is not None
+            else None
+        )
+        self.data = data
+        same = old is not None and old.step.id == data.step.id
+        span = next((span for span in timeline.steps if span.id == data.step.id), None)
+        self.window = timeline.whole()
+        if span is not None and len(timeline.steps) > 1 and not same:
+            self.window = Window(
+                span.start, max(span.end, span.start + 1), timeline.begin, timeline.finish
+            ).zoom(1.2)
+        self.lane = min(self.lane, max(0, len(timeline.lanes) - 1))
+        self.selected = None
+        if name is not None:
+            bars = timeline.bars_of(name)
+            mine = [int(i) for i in bars if int(timeline.step[i]) == data.step.id]
+            self.selected = mine[0] if mine else None
+        self._show()
+
+    def recolour(self) -> None:
+        self._show()
+
+    def laid_out(self) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        timeline, window = self.timeline, self.window
+        if timeline is not None:
+            lanes = max(1, len(timeline.lanes))
+            room = max(5, self.size.height - 16)
+            self.band.styles.height = min(
+                3 + 4 * lanes, max(3 + 2 * lanes, room), max(6, self.size.height - 12)
+            )
+        self.related = frozenset()
+        if timeline is not None and self.selected is not None:
+            bars = timeline.bars_of(timeline.names[timeline.node[self.selected]])
+            if len(bars) <= MOST_RELATED:
+                self.related = frozenset(bars.tolist())
+        step = self.data.step.id if self.data is not None else None
+        self.band.show(timeline, window, self.palette, self.selected, self.lane, self.related, step)
+        self.hot = (
+            timeline.hot(window.start, window.end) if timeline is not None and window is not None else []
+        )
+        kept = None
+        if self.selected is not None and timeline is not None:
+            name = timeline.names[timeline.node[self.selected]]
+            kept = next((i for i, row in enumerate(self.hot) if row.node == name), None)
+        self.hot_list.set_count(len(self.hot), cursor=kept)
+        self.head.refresh()
+        self.legend.refresh()
+        self._show_card()
+
+    def _draw_head(self, width: int) -> Line:
+        palette, data = self.palette, self.data
+        if data is None:
+            text = self.workbench.no_timeline_text()
+            return fit([(" " + text, palette.quiet)], width)
+        step = data.step
+        left: Line = [(f" step {fmt.count(step.step)}", palette.strong)]
+        if data.steps > 1:
+            left.append((f" and {data.steps - 1} around it", palette.quiet))
+        opened = self.workbench.opened
+        if opened is not None:
+            left.append((f"  of {fmt.count(len(opened.steps))}", palette.dim))
+        left.append((f"   {fmt.duration(step.duration_ns)}", palette.plain))
+        left.append((f" · {fmt.plural(step.executions - step.dead, 'node')} run", palette.quiet))
+        if step.dead:
+            left.append((f", {fmt.count(step.dead)} dead", palette.quiet))
+        right: Line = [(f"stage {data.stage.row.name} ", palette.dim)]
+        if self.workbench.following and opened is not None and opened.state == "running":
+            right = [("● following ", palette.style(palette.good))]
+        if step.error:
+            left.append(("  failed", palette.style(palette.bad, bold=True)))
+        return spread(left, right, width)
+
+    def _draw_legend(self, width: int) -> Line:
+        palette, data, window = self.palette, self.data, self.window
+        if data is None or window is None:
+            return []
+        line: Line = [(" " * LABEL_WIDTH, palette.dim)]
+        used = LABEL_WIDTH
+        for hue, share in data.timeline.shares(window.start, window.end):
+            text = f"{data.stage.colours.label(hue)} "
+            note = f"{fmt.percent(share)}  "
+            if used + 2 + len(text) + len(note) > width:
+                break
+            line += [("■ ", palette.style(palette.hue(hue))), (text, palette.quiet), (note, palette.dim)]
+            used += 2 + len(text) + len(note)
+        return line
+
+    def _draw_hot(self, index: int, width: int) -> Line:
+        assert self.data is not None
+        palette, row = self.palette, self.hot[index]
+        node = self.data.stage.stage.nodes.get(row.node)
+        hue = palette.hue(self.data.stage.colours.of(row.node))
+        meter = 8 if width >= 56 else 0
+        runs = f"×{fmt.count(row.runs)}" if row.runs > 1 else ""
+        right: Line = [
+            (fmt.pad(runs, 7 if meter else 5, "right"), palette.dim),
+            (fmt.pad(fmt.duration(row.total_ns), 9, "right"), palette.plain),
+            (fmt.pad(fmt.percent(row.share), 7, "right"), palette.quiet),
+            (" " + fmt.meter(row.share / self.hot[0].share, meter) if meter else "", palette.style(hue)),
+            (" ", palette.dim),
+        ]
+        room = width - line_width(right) - 5
+        kind = family(node.type) if node is not None else None
+        left: Line = [
+            (f" {kind.mark if kind else '∙'} ", palette.style(hue)),
+            (fmt.shorten_name(row.node, max(6, room)), palette.plain),
+        ]
+        return spread(left, right, width)
+
+    def _show_card(self) -> None:
+        width = max(16, self.card.scrollable_content_region.width)
+        self.card.show(self._card(width), home=True)
+
+    def _card(self, width: int) -> Drawing:
+        page, palette = Page(width), self.palette
+        timeline, data = self.timeline, self.data
+        if timeline is None or data is None:
+            return page.drawing()
+        if self.selected is None:
+            for text in (
+                "Click a bar, or press n, to select one.",
+                "Enter then shows its node in the graph.",
+            ):
+                page.add((" " + fmt.shorten(text, width - 1), palette.dim))
+            return page.drawing()
+        bar = timeline.bar(self.selected)
+        node = data.stage.stage.nodes.get(bar.node)
+        hue = palette.hue(data.stage.colours.of(bar.node))
+        path, _, leaf = bar.node.rpartition("/")
+        page.add(
+            (" ■ ", palette.style(hue)), (fmt.shorten_name(leaf, width - 4), palette.strong), key=bar.node
+        )
+        if path:
+            page.add(
+                ("   ", palette.dim), (fmt.shorten_name("in " + path, width - 4), palette.dim), key=bar.node
+            )
+        for label, text in self._facts(bar, timeline, data):
+            page.add((f" {label:<9} ", palette.quiet), (fmt.shorten(text, width - 11), palette.plain))
+        if node is not None and node.site is not None and node.site.user is not None:
+            frame = node.site.user
+            page.add(
+                (" made at   ", palette.quiet),
+                (f"{frame.file.rsplit('/', 1)[-1]}:{frame.line}", palette.plain),
+            )
+            if frame.source:
+                page.add(("   " + fmt.shorten(frame.source, width - 4), palette.dim))
+        return page.drawing()
+
+    def _facts(self, bar: Bar, timeline: Timeline, data: StepData) -> list[tuple[str, str]]:
+        node = data.stage.stage.nodes.get(bar.node)
+        start = next((span.start for span in timeline.steps if span.id == bar.step), timeline.begin)
+        found = [("type", node.type)] if node is not None else []
+        found += [
+            ("took", fmt.duration(bar.duration)),
+            ("began", f"{fmt.duration(bar.start - start)} into the step"),
+        ]
+        timing = data.timings.of(bar.node)
+        if timing.runs > 1:
+            found.append(("in all", f"{fmt.duration(timing.total_ns)}, {fmt.plural(timing.runs, 'run')}"))
+        if timing.total_ns and data.timings.total_ns:
+            found.append(("share", fmt.percent(timing.total_ns / data.timings.total_ns) + " of kernel time"))
+        if bar.frame or bar.iteration:
+            name = data.frame_names.get(bar.frame, f"frame {bar.frame}")
+            found.append(("loop", f"{name}, iteration {bar.iteration}"))
+        if node is not None and node.output_dtypes:
+            found.append(("gives", fmt.tensor(node.output_dtypes[0], node.output_shapes[0])))
+        lane = timeline.lanes[bar.lane]
+        found.append(("on", fmt.device(lane.device)))
+        return found
+
+    # Choosing.
+
+    def _select(self, index: int | None, look: bool = True) -> None:
+        timeline, window = self.timeline, self.window
+        self.selected = index
+        if index is not None and timeline is not None and window is not None:
+            self.workbench.following = False
+            bar = timeline.bar(index)
+            self.lane = bar.lane
+            if look:
+                self.window = window.around(bar.start, bar.end)
+        self._show()
+
+    def _select_nodes(self, names: tuple[str, ...]) -> None:
+        """Select the longest bar of any of these nodes."""
+        timeline, data = self.timeline, self.data
+        if timeline is None or data is None:
+            return
+        known = set(names)
+        wanted = [i for i, name in enumerate(timeline.names) if name in known]
+        bars = [int(i) for number in wanted for i in timeline.bars_of(timeline.names[number])]
+        bars = [i for i in bars if int(timeline.step[i]) == data.step.id] or bars
+        if not bars:
+            what = names[0] if len(names) == 1 else "none of these nodes"
+            self.app.notify(f"{what} did not run in step {data.step.step}", severity="warning", timeout=4)
+            return
+        self._select(max(bars, key=lambda i: int(timeline.end[i] - timeline.start[i])))
+
+    @on(TimelineBand.Clicked)
+    def _clicked(self, message: TimelineBand.Clicked) -> None:
+        timeline = self.timeline
+        if timeline is None:
+            return
+        self.lane = message.lane
+        if message.end < 0:
+            self._show()
+            return
+        found = timeline.at(message.lane, message.start, message.end)
+        again = found is not None and found == self.selected and message.again
+        self._select(found, look=False)
+        if again:
+            self.show_node()
+
+    @on(TimelineBand.Moved)
+    def _moved(self, message: TimelineBand.Moved) -> None:
+        if self.window is None:
+            return
+        self.workbench.following = False
+        if message.factor == 1.0:
+            offset = message.time - (self.window.start + self.window.end) / 2
+            self.window = self.window.pan(offset / self.window.length)
+        else:
+            self.window = self.window.zoom(message.factor, message.time)
+        self._show()
+
+    @on(RowList.Highlighted)
+    def _hot_moved(self, message: RowList.Highlighted) -> None:
+        self._select_nodes((self.hot[message.index].node,))
+
+    @on(RowList.Chosen)
+    def _hot_chosen(self, message: RowList.Chosen) -> None:
+        self.workbench.go_to_node(self.hot[message.index].node)
+
+    @on(DrawingView.Picked)
+    def _card_picked(self, message: DrawingView.Picked) -> None:
+        self.workbench.go_to_node(message.key)
+
+    # Actions.
+
+    def zoom(self, factor: float) -> None:
+        """Make the window `factor` times as long, around the selected bar if it can be seen."""
+        window, timeline = self.window, self.timeline
+        if window is None or timeline is None:
+            return
+        anchor = None
+        if self.selected is not None:
+            bar = timeline.bar(self.selected)
+            middle = (bar.start + bar.end) / 2
+            anchor = middle if window.start <= middle <= window.end else None
+        self.workbench.following = False
+        self.window = window.zoom(factor, anchor)
+        self._show()
+
+    def pan(self, share: float) -> None:
+        """Move the window by a share of its length."""
+        if self.window is not None:
+            self.workbench.following = False
+            self.window = self.window.pan(share)
+            self._show()
+
+    def show_whole(self) -> None:
+        """Show all that was read."""
+        if self.timeline is not None:
+            self.window = self.timeline.whole()
+            self._show()
+
+    def fit_bar(self) -> None:
+        """Zoom so that the selected bar fills a third of the window."""
+        if self.window is not None and self.timeline is not None and self.selected is not None:
+            bar = self.timeline.bar(self.selected)
+            length = max(bar.duration * 3.0, 300.0)
+            self.window = self.window.zoom(length / self.window.length).around(bar.start, bar.end)
+            middle = (bar.start + bar.end) / 2
+            offset = middle - (self.window.start + self.window.end) / 2
+            self.window = self.window.pan(offset / self.window.length)
+            self._show()
+
+    def next_bar(self, offset: int) -> None:
+        """Select the bar `offset` places later on the lane."""
+        timeline, window = self.timeline, self.window
+        if timeline is None or window is None or not len(timeline):
+            return
+        if self.selected is None or int(timeline.lane[self.selected]) != self.lane:
+            self._select(timeline.nearest(self.lane, (window.start + window.end) / 2))
+        else:
+            self._select(timeline.neighbour(self.selected, offset))
+
+    def next_lane(self, offset: int) -> None:
+        """Choose the lane `offset` places further down."""
+        timeline = self.timeline
+        if timeline is None or not timeline.lanes:
+            return
+        self.lane = max(0, min(self.lane + offset, len(timeline.lanes) - 1))
+        if self.selected is not None:
+            bar = timeline.bar(self.selected)
+            self.selected = timeline.nearest(self.lane, (bar.start + bar.end) / 2)
+        self._show()
+
+    def show_node(self) -> None:
+        """Show the selected bar's node in the graph."""
+        if self.timeline is not None and self.selected is not None:
+            self.workbench.go_to_node(self.timeline.bar(self.selected).node)
+
+    def go_step(self, offset: int) -> None:
+        """Show the step `offset` places later."""
+        self.workbench.go_step(offset)
+
+    def toggle_many(self) -> None:
+        """One step, or also those around it."""
+        self.workbench.around = 0 if self.workbench.around else AROUND
+        if self.data is not None:
+            self.workbench.show_step(self.data.step.id)
+
+    def toggle_follow(self) -> None:
+        """Follow the newest step, or stay."""
+        self.workbench.following = not self.workbench.following
+        self.head.refresh()
+        if self.workbench.following:
+            self.workbench.follow()

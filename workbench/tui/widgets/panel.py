@@ -1,0 +1,41 @@
+"""A part of a screen: a quiet title over one widget."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+
+class Panel(Vertical):
+    """`title` over `body`; the title lights up while the body has the focus."""
+
+    DEFAULT_CSS = """
+    Panel {
+        height: 1fr;
+        & > .title { height: 1; padding: 0 1; color: $secondary; text-style: bold; text-wrap: nowrap; text-overflow: ellipsis; }
+        &:focus-within > .title { color: $accent; }
+    }
+    """
+
+    def __init__(
+        self, title: str, body: Widget, *, id: str | None = None, classes: str | None = None
+    ) -> None:
+        super().__init__(id=id, classes=classes)
+        self._title = Static(Content(title), classes="title")
+        self._text = (title, "")
+        self.body = body
+
+    def compose(self) -> ComposeResult:
+        yield self._title
+        yield self.body
+
+    def set_title(self, title: str, note: str = "") -> None:
+        """Another title; `note` stands behind it, fainter."""
+        if (title, note) != self._text:
+            self._text = (title, note)
+            self._title.update(
+                Content.assemble(title, ("  " + note, "$foreground 45% not bold") if note else "")
+            )
