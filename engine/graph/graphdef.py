@@ -27,12 +27,12 @@ __all__ = [
 
 
 def node_to_def(op: Operation) -> Any:
-    """`op` as a NodeDef: data inputs, then control inputs, all attrs (defaults too)."""
+    """`op` as a NodeDef: data inputs, then control inputs by name (as TensorFlow writes them), all attrs (defaults too)."""
     from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
     node = NodeDef(name=op.name, op=op.type, device=op.device)
     node.input.extend([tensor._as_node_def_input() for tensor in op._inputs])
-    node.input.extend(["^" + source.name for source in op._control_inputs])
+    node.input.extend(sorted("^" + source.name for source in op._control_inputs))
     specs = op.opdef.signature.attrs
     for name, value in op.attrs.items():
         if value is not None:

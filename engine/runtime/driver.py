@@ -94,6 +94,7 @@ class StepRun:
         self.collector = collector
         self.cancelled = cancelled
         self.deadline = deadline
+        self.current: Activation | None = None  # what was executed last
         tokens = collector is not None and collector.level >= 3
         self.state = ExecutorState(self.program, record=record, tokens=tokens)
         self._history: list[Sequence[Write]] | None = [] if record else None
@@ -107,6 +108,7 @@ class StepRun:
 
         Raises OpError, attached to the node, if the kernel fails.
         """
+        self.current = activation
         item, frame, number = activation
         state = self.state
         start = _now()
@@ -172,14 +174,30 @@ class StepRun:
                 del past[: max(0, len(past) - keep)]
 
     def check_interrupts(self) -> None:
-        """Raise CancelledError or DeadlineExceededError if the step should stop."""
+        """Raise CancelledError or DeadlineExceededError, saying where the step was, if it should stop."""
         if self.cancelled is not None and self.cancelled.is_set():
-            raise errors.CancelledError(None, None, "The step was cancelled: its session was closed while it ran")
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            where = ", ".join(f"'{each.name}' in {each.frame.path}@{each.iteration}" for each in self.state.ready[:3])
-            raise errors.DeadlineExceededError(
-                None, None, f"Timed out waiting for the step to finish; next to run: {where or 'nothing'}"
+            raise self._at_next(
+                errors.CancelledError(
+                    None, None, f"The step was cancelled: its session was closed while it ran; next to run: {self.where()}"
+                )
             )
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise self._at_next(
+                errors.DeadlineExceededError(
+                    None, None, f"Timed out waiting for the step to finish; next to run: {self.where()}"
+                )
+            )
+
+    def where(self) -> str:
+        """The activations that are ready or running, in words: node, frame and iteration of the first three."""
+        # An interrupt may come between taking an activation off the state and putting on what follows from it.
+        ready = self.state.ready or ([self.current] if self.current is not None else [])
+        named = ", ".join(f"'{each.name}' in {each.frame.path}@{each.iteration}" for each in ready[:3])
+        return named + (f" and {len(ready) - 3} more" if len(ready) > 3 else "") if ready else "nothing"
+
+    def _at_next(self, error: errors.OpError) -> errors.OpError:
+        ready = self.state.ready
+        return error.attach(ready[0].item.node) if ready else error
 
 
 class Driver(Protocol):

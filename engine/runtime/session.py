@@ -232,6 +232,8 @@ class BaseSession:
             raise
         except BaseException as error:
             failure = error
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note(f"interrupted in Session.run; next to run: {step.where()}")
             raise
         finally:
             self.resources.clear((context.container,))

@@ -17,6 +17,9 @@ PRELUDE = {
     "i": "tf.placeholder(tf.int32, [], name='i')",
     "v": "tf.placeholder(tf.int32, [None], name='v')",
     "b": "tf.placeholder(tf.bool, [None], name='b')",
+    "w": "tf.placeholder(tf.float32, [4, 3], name='w')",
+    "z": "tf.placeholder(tf.complex64, [3], name='z')",
+    "s": "tf.placeholder(tf.string, [2], name='s')",
 }
 
 SNIPPETS = """
@@ -216,6 +219,226 @@ tf.as_string(i)
 tf.as_string(x, precision=2)
 """.strip().splitlines()
 
+MATH = """
+x + x
+x + 2
+2 + x
+v + 2
+2 + v
+x + [1.0, 2.0, 3.0, 4.0]
+x - x
+x - 2
+2 - x
+v - 2
+2 - v
+x - [1.0, 2.0, 3.0, 4.0]
+x * x
+x * 2
+2 * x
+v * 2
+2 * v
+x * [1.0, 2.0, 3.0, 4.0]
+x / x
+x / 2
+2 / x
+v / 2
+2 / v
+x / [1.0, 2.0, 3.0, 4.0]
+x // x
+x // 2
+2 // x
+v // 2
+2 // v
+x // [1.0, 2.0, 3.0, 4.0]
+x % x
+x % 2
+2 % x
+v % 2
+2 % v
+x % [1.0, 2.0, 3.0, 4.0]
+x ** x
+x ** 2
+2 ** x
+v ** 2
+2 ** v
+x ** [1.0, 2.0, 3.0, 4.0]
+x < x
+x < 2
+2 < x
+v < 2
+2 < v
+x < [1.0, 2.0, 3.0, 4.0]
+x <= x
+x <= 2
+2 <= x
+v <= 2
+2 <= v
+x <= [1.0, 2.0, 3.0, 4.0]
+x > x
+x > 2
+2 > x
+v > 2
+2 > v
+x > [1.0, 2.0, 3.0, 4.0]
+x >= x
+x >= 2
+2 >= x
+v >= 2
+2 >= v
+x >= [1.0, 2.0, 3.0, 4.0]
+b & b
+b & True
+True & b
+v & v
+v & 2
+2 & v
+b | b
+b | True
+True | b
+v | v
+v | 2
+2 | v
+b ^ b
+b ^ True
+True ^ b
+v ^ v
+v ^ 2
+2 ^ v
+-x
+-v
+abs(x)
+abs(z)
+~b
+~v
+s + s
+s + 'a'
+x @ w
+[[1.0, 2.0, 3.0]] @ x
+tf.add(x, x)
+tf.add(x, 1)
+tf.add(s, s)
+tf.add(x, x, 'q')
+tf.subtract(x, x)
+tf.multiply(x, 2.0)
+tf.divide(x, x)
+tf.divide(v, 2)
+tf.div(x, x)
+tf.div(v, 2)
+tf.truediv(v, v)
+tf.truediv(x, 2.0)
+tf.realdiv(x, x)
+tf.floordiv(x, x)
+tf.floordiv(v, 2)
+tf.floor_div(x, x)
+tf.truncatediv(v, v)
+tf.div_no_nan(x, x)
+tf.floormod(x, x)
+tf.mod(x, x)
+tf.truncatemod(x, x)
+tf.pow(x, 2.0)
+tf.maximum(x, 0.0)
+tf.minimum(x, x)
+tf.squared_difference(x, x)
+tf.atan2(x, x)
+tf.equal(x, x)
+tf.not_equal(v, 2)
+tf.less(x, x)
+tf.less_equal(x, 1.0)
+tf.greater(x, x)
+tf.greater_equal(x, x)
+tf.logical_and(b, b)
+tf.logical_or(b, b)
+tf.logical_xor(b, b)
+tf.logical_xor(b, b, name='q')
+tf.logical_not(b)
+tf.where(b, v, v)
+tf.where(b, v, v, name='q')
+tf.abs(x)
+tf.abs(z)
+tf.abs(z, name='q')
+tf.negative(x)
+tf.sign(x)
+tf.sqrt(x)
+tf.rsqrt(x)
+tf.square(x)
+tf.exp(x)
+tf.round(x)
+tf.round(v)
+tf.rint(x)
+tf.sigmoid(x)
+tf.tanh(x)
+tf.reciprocal(x)
+tf.real(z)
+tf.real(x)
+tf.imag(z)
+tf.conj(z)
+tf.angle(z)
+tf.cast(x, tf.int32)
+tf.cast(x, tf.float32)
+tf.cast(x, tf.int32, name='q')
+tf.to_float(v)
+tf.to_int32(x)
+tf.to_float(x)
+tf.add_n([x, x])
+tf.add_n([x])
+tf.add_n([x], name='q')
+tf.accumulate_n([x, x])
+tf.clip_by_value(x, 0.0, 1.0)
+tf.clip_by_value(x, 0.0, 1.0, name='q')
+tf.lgamma(x)
+tf.digamma(x)
+tf.erf(x)
+tf.erfc(x)
+tf.reduce_sum(x)
+tf.reduce_sum(x, 0)
+tf.reduce_sum(x, [0, 1], name='q')
+tf.reduce_sum(x, name='q')
+tf.reduce_sum(u)
+tf.reduce_sum(y, [0, -1], keepdims=True)
+tf.reduce_mean(x, -1, keepdims=True)
+tf.reduce_max(x)
+tf.reduce_all(b)
+tf.reduce_any(b, 0)
+tf.reduce_logsumexp(x)
+tf.reduce_logsumexp(x, 1)
+tf.reduce_logsumexp(u, 1, keepdims=True, name='q')
+tf.argmax(x)
+tf.argmax(y, 1)
+tf.argmin(x, 0, name='q')
+tf.arg_max(x, 1)
+tf.cumsum(x)
+tf.cumprod(x, 1)
+tf.cumsum(x, name='q')
+tf.norm(x)
+tf.norm(x, axis=1)
+tf.norm(x, 1, axis=0, keepdims=True)
+tf.norm(x, float('inf'))
+tf.norm(x, 3, axis=1)
+tf.segment_sum(x, v)
+tf.unsorted_segment_sum(x, v, 3)
+tf.unsorted_segment_sum(y, v, i)
+tf.tensordot(x, x, [[0], [0]])
+tf.tensordot(x, w, 1)
+tf.tensordot(y, x, [[1], [1]])
+tf.complex(x, x)
+tf.count_nonzero(x)
+tf.count_nonzero(x, 1)
+tf.scalar_mul(2.0, x)
+tf.saturate_cast(x, tf.int8)
+tf.is_nan(x)
+tf.matmul(x, w)
+tf.matmul(x, x, transpose_b=True)
+tf.matmul(x, x, adjoint_a=True)
+tf.matmul(z[:, None], z[:, None], adjoint_a=True)
+tf.matmul(u, x)
+tf.matmul(y, w, transpose_a=True)
+tf.matmul(y, y, transpose_a=True, name='q')
+tf.exp(1.0)
+tf.sqrt([1.0, 4.0])
+tf.maximum(1.0, x)
+tf.reduce_prod(v)
+""".strip().splitlines()
+
 
 def describe(graph: Any) -> list[dict[str, Any]]:
     """One plain record a node."""
@@ -238,7 +461,7 @@ def main() -> None:
     import tensorflow.compat.v1 as tf
 
     found = []
-    for code in SNIPPETS:
+    for code in SNIPPETS + MATH:
         names = [name for name in PRELUDE if name in {word for word in _words(code)}]
         with tf.Graph().as_default() as graph:
             scope: dict[str, Any] = {"tf": tf}

@@ -68,7 +68,8 @@ def test_a_row_that_comes_twice_is_updated_twice(kind: str, dtype: str) -> None:
                 session.run(dense[index], {gradient: g})
             expected = {name: np.stack([session.run(row[name]) for row in rows]) for name in found}
     for name, value in found.items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-6, err_msg=name)
+        # The sparse rules group the same sums differently, and a variance is a small difference of large numbers.
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4 if dtype == "float32" else 1e-9, err_msg=name)
         assert value.dtype == dtype
 
 

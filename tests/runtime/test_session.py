@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import signal
 import threading
 import time
 from typing import Any
@@ -222,6 +223,17 @@ def test_closing_cancels_a_running_step() -> None:
     session.close()
     thread.join(5)
     assert [type(error) for error in caught] == [errors.CancelledError]
+
+
+def test_ctrl_c_ends_an_endless_loop_and_says_where_it_was() -> None:
+    endless = tf.while_loop(lambda i: i >= 0, lambda i: tf.abs(i), [0], name="spin")
+    timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+    with tf.Session() as session:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            session.run(endless)
+        assert session.run(tf.constant(1)) == 1  # and the session goes on
+    assert "next to run: 'spin/" in caught.value.__notes__[0]
 
 
 def test_errors_point_at_the_operation_and_its_line() -> None:

@@ -209,7 +209,7 @@ def _is_spent(program: Program, merge: Item, left: int, iteration: Iteration) ->
         return False
     # To the Merge of a loop, a dead token can come from the Enter alone, and then it waits for nothing more.
     closes_loop = any(program.by_name[name].flow == ENTER for name, _ in merge.node.inputs)
-    return dead == merge.n_inputs
+    return dead == merge.n_inputs or closes_loop
 
 
 def waiting_views(stepping: Stepping, summaries: Summaries) -> tuple[tuple[WaitingView, ...], int]:
