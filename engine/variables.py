@@ -201,7 +201,9 @@ class Variable:
     def initialized_value(self) -> Tensor:
         """The variable's value if it has one when this runs, else its initial value."""
         with self.graph.control_dependencies(None):
-            found: Tensor = cond(is_variable_initialized(self), self.read_value, lambda: self.initial_value)
+            found: Tensor = cond(
+                is_variable_initialized(self), self.read_value, lambda: self.initializer.inputs[1]
+            )
             return found
 
     # What it is.

@@ -223,7 +223,7 @@ class Timeline:
             np.concatenate([np.zeros(0, dtypes[i]), *(chunk[i] for chunk in columns)]) for i in range(7)
         ]
         joined[0], lanes = _parts(joined[0], joined[1], joined[2], list(threads))
-        order_by = np.lexsort((joined[1], joined[0]))
+        order_by = np.lexsort((joined[2], joined[1], joined[0]))
         row_lane, start, end, node, step, frame, iteration = (column[order_by] for column in joined)
         hues = np.fromiter((colour_of(name) + 1 for name in number), np.int8, len(number))
         hues[(hues < 0) | (hues >= COLOURS)] = 0
@@ -345,7 +345,7 @@ def _parts(
         seen[device] = seen.get(device, 0) + 1
         name = fmt.device(device) + (f" ·{seen[device]}" if several[device] else "")
         mine = np.flatnonzero(lane == position[device, thread])
-        mine = mine[np.argsort(start[mine], kind="stable")]
+        mine = mine[np.lexsort((end[mine], start[mine]))]
         starts, ends = start[mine], end[mine]
         part = np.zeros(len(mine), np.int32)
         if len(mine) > 1 and bool((starts[1:] < ends[:-1]).any()):

@@ -30,6 +30,7 @@ from engine.op.const import constant
 from engine.op.fills import zeros
 from engine.op.registry import raw
 from engine.op.shapes import constant_value
+from engine.types.dtypes import DType
 
 
 def while_context_of(op: Operation) -> WhileContext | None:
@@ -63,6 +64,11 @@ def _enter(value: Tensor, context: WhileContext, name: str) -> Tensor:
     )
     context.loop_enters.append(entered)
     return entered
+
+
+def _zeros(shape: Any, dtype: DType) -> Tensor:
+    made: Tensor = zeros(shape, dtype)
+    return made
 
 
 def _runtime_shape(value: Tensor) -> Tensor:
@@ -318,12 +324,12 @@ class LoopGradient:
             with inside(self.context.outer):
                 if grad._shape.is_fully_defined():
                     return constant(0, grad.dtype, grad._shape.as_list(), name="b_acc")
-                return zeros(_runtime_shape(like), grad.dtype)
+                return _zeros(_runtime_shape(like), grad.dtype)
         with inside(self.forward.outer):
             shape = _runtime_shape(like)
         history = self.outer.push_history(shape)
         with self.outer.context.entered():
-            return zeros(self.outer.pop_history(history, shape), grad.dtype)
+            return _zeros(self.outer.pop_history(history, shape), grad.dtype)
 
     def finish(self) -> None:
         """Close backward variables whose gradient in one iteration does not depend on the one before: zeros from then on."""
@@ -337,7 +343,7 @@ class LoopGradient:
             else:
                 with inside(self.context.outer):
                     entering = merge.op._inputs[0].op._inputs[0]
-                    nothing = zeros(_runtime_shape(entering), merge.dtype)
+                    nothing = _zeros(_runtime_shape(entering), merge.dtype)
                 with self.context.entered():
                     following = raw.NextIteration(nothing, name="NextIteration")
             merge.op._update_input(1, following)
@@ -423,17 +429,17 @@ class LoopGradients:
         dtype = exit_.dtype.base_dtype
         if outer is None:
             if exit_._shape.is_fully_defined():
-                return zeros(exit_._shape.as_list(), dtype)
+                return _zeros(exit_._shape.as_list(), dtype)
             nothing: Tensor = raw.ZerosLike(exit_, name="zeros_like")
             return nothing
         if exit_._shape.is_fully_defined():
             with outer.context.entered():
-                return zeros(exit_._shape.as_list(), dtype)
+                return _zeros(exit_._shape.as_list(), dtype)
         with inside(forward.outer):
             shape = _runtime_shape(exit_)
         history = outer.push_history(shape)
         with outer.context.entered():
-            return zeros(outer.pop_history(history, shape), dtype)
+            return _zeros(outer.pop_history(history, shape), dtype)
 
     def zeros_for(self, op: Operation, index: int) -> Tensor | None:
         """A zero gradient for an output of `op` that nothing was computed from; None for a loop's own Switch."""
@@ -463,7 +469,7 @@ class LoopGradients:
                 shape = _runtime_shape(value)
         with gradient._outside():
             history = gradient.push_history(shape, dead_branch)
-        return zeros(gradient.pop_history(history, shape, dead_branch), dtype)
+        return _zeros(gradient.pop_history(history, shape, dead_branch), dtype)
 
     def finish(self) -> None:
         for gradient in self._by_loop.values():
@@ -481,4 +487,4 @@ def zeros_outside_loops(op: Operation, index: int) -> Tensor:
     pivot = raw.Identity(other)
     shape = _runtime_shape(other)
     with get_default_graph().control_dependencies([pivot]):
-        return zeros(shape, value.dtype.base_dtype)
+        return _zeros(shape, value.dtype.base_dtype)

@@ -102,7 +102,8 @@ class ControlFlowContext:
         loop = self.while_context()
         if loop is None:
             return op.control_inputs, []
-        internal, external = [], []
+        internal: list[Operation] = []
+        external: list[Operation] = []
         for source in op._control_inputs:
             context = output_context(source)
             inside = context is not None and context.while_context() is loop

@@ -14,7 +14,9 @@ _conversions: list[tuple[int, Any, Conversion]] = []
 _cache: dict[type, list[Conversion]] = {}
 
 
-def register_tensor_conversion_function(base_type: Any, conversion_func: Conversion, priority: int = 100) -> None:
+def register_tensor_conversion_function(
+    base_type: Any, conversion_func: Conversion, priority: int = 100
+) -> None:
     """Use ``conversion_func(value, dtype=None, name=None, as_ref=False)`` for values of `base_type` (a type or tuple of types).
 
     Lower priorities are asked first; a function may return NotImplemented to pass.  Raises TypeError for what is no type.
@@ -71,19 +73,27 @@ def convert_to_tensor(
 
 def _checked(result: Any, value: Any, dtype: DType | None) -> Tensor:
     if not isinstance(result, Tensor):
-        raise TypeError(f"The conversion function for {type(value).__name__} returned {result!r}, which is no Tensor")
+        raise TypeError(
+            f"The conversion function for {type(value).__name__} returned {result!r}, which is no Tensor"
+        )
     if dtype is not None and not dtype.is_compatible_with(result.dtype):
-        raise TypeError(f"The conversion of {value!r} gave dtype {result.dtype.name} where {dtype.name} was asked for")
+        raise TypeError(
+            f"The conversion of {value!r} gave dtype {result.dtype.name} where {dtype.name} was asked for"
+        )
     return result
 
 
-def internal_convert_to_tensor_or_indexed_slices(value: Any, dtype: Any = None, name: str | None = None) -> Any:
+def internal_convert_to_tensor_or_indexed_slices(
+    value: Any, dtype: Any = None, name: str | None = None
+) -> Any:
     """As `convert_to_tensor`, but IndexedSlices stay what they are."""
     from engine.graph.indexed_slices import IndexedSlices
 
     if isinstance(value, IndexedSlices):
         if dtype is not None and not as_dtype(dtype).is_compatible_with(value.dtype):
-            raise ValueError(f"IndexedSlices of dtype {value.dtype.name} where {as_dtype(dtype).name} was asked for")
+            raise ValueError(
+                f"IndexedSlices of dtype {value.dtype.name} where {as_dtype(dtype).name} was asked for"
+            )
         return value
     return convert_to_tensor(value, dtype, name)
 
@@ -93,4 +103,7 @@ convert_to_tensor_or_indexed_slices = internal_convert_to_tensor_or_indexed_slic
 
 def convert_n_to_tensor(values: Sequence[Any], dtype: Any = None, name: str | None = None) -> list[Tensor]:
     """Each of `values` as a Tensor; with `name`, the i-th is named ``name_i``."""
-    return [convert_to_tensor(value, dtype, None if name is None else f"{name}_{i}") for i, value in enumerate(values)]
+    return [
+        convert_to_tensor(value, dtype, None if name is None else f"{name}_{i}")
+        for i, value in enumerate(values)
+    ]

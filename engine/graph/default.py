@@ -39,7 +39,9 @@ def get_default_graph() -> Graph:
 def reset_default_graph() -> None:
     """Replace the global graph with an empty one.  Raises AssertionError inside an `as_default` block, as TensorFlow does."""
     if _stacks.graphs:
-        raise AssertionError("Do not use tf.reset_default_graph() inside a `with graph.as_default():` block: it would not be the default.")
+        raise AssertionError(
+            "Do not use tf.reset_default_graph() inside a `with graph.as_default():` block: it would not be the default."
+        )
     global _global_graph
     _global_graph = Graph()
 
@@ -52,7 +54,9 @@ def as_default(graph: Graph) -> Iterator[Graph]:
         yield graph
     finally:
         if not _stacks.graphs or _stacks.graphs[-1] is not graph:
-            raise AssertionError("Nesting of `with graph.as_default():` blocks is broken: they must be left innermost first")
+            raise AssertionError(
+                "Nesting of `with graph.as_default():` blocks is broken: they must be left innermost first"
+            )
         _stacks.graphs.pop()
 
 
@@ -79,13 +83,19 @@ def eval_in_session(fetch: Tensor | Operation, feed_dict: Any, session: Any) -> 
     if session is None:
         session = get_default_session()
         if session is None:
-            verb = "evaluate a tensor with `eval()`" if isinstance(fetch, Tensor) else "run an operation with `run()`"
+            verb = (
+                "evaluate a tensor with `eval()`"
+                if isinstance(fetch, Tensor)
+                else "run an operation with `run()`"
+            )
             raise ValueError(
                 f"Cannot {verb} ('{fetch.name}'): no default session is registered. "
                 "Use `with tf.Session():` or pass one as `session=`."
             )
     if session.graph is not fetch.graph:
-        raise ValueError(f"'{fetch.name}' is of another graph than the session. Pass a session of its own graph as `session=`.")
+        raise ValueError(
+            f"'{fetch.name}' is of another graph than the session. Pass a session of its own graph as `session=`."
+        )
     return session.run(fetch, feed_dict)
 
 

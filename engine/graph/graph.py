@@ -74,7 +74,9 @@ class Graph:
 
     def _check_not_finalized(self) -> None:
         if self._finalized:
-            raise RuntimeError("The graph is finalized and cannot be changed. Build all operations before Graph.finalize().")
+            raise RuntimeError(
+                "The graph is finalized and cannot be changed. Build all operations before Graph.finalize()."
+            )
 
     def _edited(self) -> None:
         """Note that nodes that were there before have changed, so that sessions drop what they made of them."""
@@ -110,13 +112,21 @@ class Graph:
         from engine.op.build import complete_attrs, output_dtypes
 
         full_attrs = complete_attrs(definition, dict(attrs or {}), inputs)
-        outputs = [as_dtype(each) for each in dtypes] if dtypes is not None else output_dtypes(definition, full_attrs)
-        return self._add(definition, self._full_name(name or op_type), inputs, full_attrs, outputs, compute_shapes)
+        outputs = (
+            [as_dtype(each) for each in dtypes]
+            if dtypes is not None
+            else output_dtypes(definition, full_attrs)
+        )
+        return self._add(
+            definition, self._full_name(name or op_type), inputs, full_attrs, outputs, compute_shapes
+        )
 
     def _full_name(self, name: str) -> str:
         """The unique full name for a node asked for as `name`; one that ends in '/' is a scope's name, taken as it is."""
         if not _VALID_OP_NAME(name):
-            raise ValueError(f"'{name}' is not a valid name for an operation: letters, digits, and ._\\/>- after the first")
+            raise ValueError(
+                f"'{name}' is not a valid name for an operation: letters, digits, and ._\\/>- after the first"
+            )
         return name[:-1] if name[-1] == "/" else self.unique_name(name)
 
     def _add(
@@ -213,7 +223,9 @@ class Graph:
                 raise TypeError(f"A scope's name is a string, not {name!r}")
             valid = _VALID_SCOPE_NAME(name) if scopes.name else _VALID_OP_NAME(name)
             if not valid:
-                raise ValueError(f"'{name}' is not a valid scope name: letters, digits, and ._\\/>- after the first")
+                raise ValueError(
+                    f"'{name}' is not a valid scope name: letters, digits, and ._\\/>- after the first"
+                )
         old = scopes.name
         if not name:
             new = ""
@@ -273,7 +285,9 @@ class Graph:
     def colocate_with(self, op: Any, ignore_existing: bool = False) -> Iterator[None]:
         """Put operations built inside on the device of `op`, whatever that becomes; `op` None with `ignore_existing` forgets."""
         if op is None and not ignore_existing:
-            raise ValueError("Trying to colocate with None: pass an operation or a tensor, or ignore_existing=True")
+            raise ValueError(
+                "Trying to colocate with None: pass an operation or a tensor, or ignore_existing=True"
+            )
         scopes = self._scopes
         old = scopes.colocation, scopes.devices, scopes.device
         target = _NOTHING
@@ -304,7 +318,9 @@ class Graph:
         if not isinstance(op_type_map, Mapping) or not all(
             isinstance(key, str) and isinstance(value, str) for key, value in op_type_map.items()
         ):
-            raise TypeError("gradient_override_map takes a dictionary from op type names to names of registered gradients")
+            raise TypeError(
+                "gradient_override_map takes a dictionary from op type names to names of registered gradients"
+            )
         scopes = self._scopes
         old = scopes.gradient_override
         scopes.gradient_override = {**old, **op_type_map}
@@ -358,13 +374,17 @@ class Graph:
             raise TypeError(f"Tensor names are strings, not {type(name).__name__}")
         return cast(Tensor, self.as_graph_element(name, allow_operation=False))
 
-    def as_graph_element(self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True) -> Tensor | Operation:
+    def as_graph_element(
+        self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True
+    ) -> Tensor | Operation:
         """The Tensor or Operation that `obj` is or names.
 
         Raises TypeError for an object that is neither, ValueError for one of another graph or not allowed here, KeyError for a
         name that nothing has.
         """
-        kinds = " or ".join(kind for kind, ok in (("Tensor", allow_tensor), ("Operation", allow_operation)) if ok)
+        kinds = " or ".join(
+            kind for kind, ok in (("Tensor", allow_tensor), ("Operation", allow_operation)) if ok
+        )
         convert = getattr(obj, "_as_graph_element", None)
         if convert is not None:
             obj = convert()
@@ -373,15 +393,19 @@ class Graph:
         if isinstance(obj, Tensor) and allow_tensor or isinstance(obj, Operation) and allow_operation:
             if obj.graph is not self:
                 what = "Tensor" if isinstance(obj, Tensor) else "Operation"
-                raise ValueError(f"{what} '{obj.name}' is not an element of this graph: it was made in another one.")
-            return cast("Tensor | Operation", obj)
+                raise ValueError(
+                    f"{what} '{obj.name}' is not an element of this graph: it was made in another one."
+                )
+            return obj
         raise TypeError(f"Can not convert a {type(obj).__name__} into a {kinds}.")
 
     def _element_by_name(self, name: str, allow_tensor: bool, allow_operation: bool) -> Tensor | Operation:
         if ":" in name and allow_tensor:
             op_name, _, index_text = name.rpartition(":")
             if not index_text.isdigit():
-                raise ValueError(f"The name '{name}' looks like a Tensor's, which are of the form '<op_name>:<output_index>'.")
+                raise ValueError(
+                    f"The name '{name}' looks like a Tensor's, which are of the form '<op_name>:<output_index>'."
+                )
             op = self._nodes.get(op_name)
             if op is None:
                 raise KeyError(

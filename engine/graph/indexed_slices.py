@@ -84,13 +84,24 @@ def _to_dense(value: IndexedSlices, dtype: Any = None, name: str | None = None, 
     """The dense tensor: rows of equal index summed, absent rows zero."""
     del as_ref
     if dtype is not None and not dtype.is_compatible_with(value.dtype):
-        raise ValueError(f"Tensor conversion requested dtype {dtype.name} for IndexedSlices with dtype {value.dtype.name}")
+        raise ValueError(
+            f"Tensor conversion requested dtype {dtype.name} for IndexedSlices with dtype {value.dtype.name}"
+        )
     if value.dense_shape is None:
         raise ValueError(
-            f"IndexedSlices '{value.name}' has no dense_shape, so it cannot become a dense tensor. Pass dense_shape when making it."
+            f"IndexedSlices '{value.name}' has no dense_shape, so it cannot become a dense tensor. "
+            "Pass dense_shape when making it."
         )
     rows = raw.StridedSlice(
-        value.dense_shape, [0], [1], [1], begin_mask=0, end_mask=0, ellipsis_mask=0, new_axis_mask=0, shrink_axis_mask=1
+        value.dense_shape,
+        [0],
+        [1],
+        [1],
+        begin_mask=0,
+        end_mask=0,
+        ellipsis_mask=0,
+        new_axis_mask=0,
+        shrink_axis_mask=1,
     )
     return raw.UnsortedSegmentSum(value.values, value.indices, rows, name=name)
 

@@ -123,7 +123,9 @@ class Operation:
             value = self.attrs[name]
         except KeyError:
             known = ", ".join(sorted(self.attrs)) or "none"
-            raise ValueError(f"Operation '{self.name}' ({self.type}) has no attr named '{name}'; it has: {known}") from None
+            raise ValueError(
+                f"Operation '{self.name}' ({self.type}) has no attr named '{name}'; it has: {known}"
+            ) from None
         return _public_attr(value)
 
     def colocation_groups(self) -> list[bytes]:

@@ -56,7 +56,7 @@ class Scopes(threading.local):
         return list(found)
 
     def push_device(self, device: Any) -> None:
-        """Enter a `with device(…)` block: a spec string, a DeviceSpec, a function from operation to either, or None for none at all."""
+        """Enter a `with device(…)` block: a spec string, a DeviceSpec, a function of the operation, or None."""
         if device is None:
             self.devices = ()
         elif callable(device) and not isinstance(device, DeviceSpec):
@@ -81,5 +81,7 @@ class Scopes(threading.local):
                 op._device = entry.make_merged_spec(DeviceSpec.from_string(op._device)).to_string()
             else:
                 chosen = entry(op)
-                op._device = "" if chosen is None else (chosen if isinstance(chosen, str) else chosen.to_string())
+                op._device = (
+                    "" if chosen is None else (chosen if isinstance(chosen, str) else chosen.to_string())
+                )
         return op._device

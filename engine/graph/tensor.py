@@ -110,15 +110,18 @@ class Tensor:
         return f'Tensor("{self.name}"{shape}, dtype={self.dtype.name})'
 
     def __iter__(self) -> Any:
-        if self._shape.ndims is None or self._shape.ndims == 0 or self._shape.as_list()[0] is None:
+        length = self._shape.as_list()[0] if self._shape.ndims else None
+        if length is None:
             raise TypeError(
                 f"Tensor '{self.name}' cannot be iterated over: its static shape is {self._shape}, and the number of "
                 "steps must be known while the graph is built. Use tf.map_fn or tf.while_loop, or give it a shape."
             )
-        return (self[i] for i in range(self._shape.as_list()[0]))
+        return (self[i] for i in range(length))
 
     def __len__(self) -> int:
-        raise TypeError(f"len() of Tensor '{self.name}' is not known while the graph is built; use tf.shape(x)[0]")
+        raise TypeError(
+            f"len() of Tensor '{self.name}' is not known while the graph is built; use tf.shape(x)[0]"
+        )
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -127,7 +130,9 @@ class Tensor:
         )
 
     def __array__(self, *_: Any, **__: Any) -> Any:
-        raise TypeError(f"Tensor '{self.name}' is a node of a graph, not an array: run it in a session to get its value")
+        raise TypeError(
+            f"Tensor '{self.name}' is a node of a graph, not an array: run it in a session to get its value"
+        )
 
 
 _UNKNOWN = TensorShape(None)

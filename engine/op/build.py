@@ -48,7 +48,9 @@ def _build(opdef: OpDef, values: Sequence[Any], attrs: dict[str, Any], graph: Gr
         scopes.name = outer
     specs = signature.outputs
     if len(specs) == 1:
-        return op.outputs[0] if not specs[0].is_list else op.outputs or op  # a list that is empty: nothing to return but the op
+        return (
+            op.outputs[0] if not specs[0].is_list else op.outputs or op
+        )  # a list that is empty: nothing to return but the op
     if not specs:
         return op
     return opdef.result_type(*_grouped_outputs(opdef, attrs, op.outputs))
@@ -66,7 +68,9 @@ def _beside_variables(graph: Graph, opdef: OpDef, inputs: Sequence[Tensor]) -> I
         yield
 
 
-def _convert_inputs(opdef: OpDef, values: Sequence[Any], attrs: dict[str, Any], full_name: str) -> list[Tensor]:
+def _convert_inputs(
+    opdef: OpDef, values: Sequence[Any], attrs: dict[str, Any], full_name: str
+) -> list[Tensor]:
     """The input tensors, flat; type attrs that follow from them are set in `attrs`."""
     specs = opdef.signature.inputs
     for spec, value in zip(specs, values, strict=True):
@@ -76,7 +80,9 @@ def _convert_inputs(opdef: OpDef, values: Sequence[Any], attrs: dict[str, Any], 
         if spec.is_list:
             inputs.extend(_convert_list(opdef, spec, value, attrs, full_name))
             continue
-        tensor = value if type(value) is Tensor else _convert_one(opdef, spec, value, attrs, spec.name, full_name)
+        tensor = (
+            value if type(value) is Tensor else _convert_one(opdef, spec, value, attrs, spec.name, full_name)
+        )
         _check_input(opdef, spec, tensor, attrs, full_name)
         inputs.append(tensor)
     return inputs
@@ -106,7 +112,9 @@ def _given_attrs(opdef: OpDef, keywords: dict[str, Any]) -> dict[str, Any]:
     for key, value in keywords.items():
         spec = known.get(key) or known.get(key.removesuffix("_"))
         if spec is None:
-            raise TypeError(f"{opdef.name} has no input or attr named '{key}'; its attrs: {', '.join(known) or 'none'}")
+            raise TypeError(
+                f"{opdef.name} has no input or attr named '{key}'; its attrs: {', '.join(known) or 'none'}"
+            )
         if value is not None:
             attrs[spec.name] = normalize_attr(opdef, spec, value)
     return attrs
@@ -130,7 +138,9 @@ def _infer_from(opdef: OpDef, spec: ArgSpec, value: Any, attrs: dict[str, Any]) 
     """Let an input that has a dtype already decide the type attr; numbers and arrays follow it, wherever they stand."""
     if spec.number_attr is not None:
         if not isinstance(value, list | tuple):
-            raise TypeError(f"Input '{spec.name}' of {opdef.name} is a list of tensors, not {type(value).__name__}: {value!r}")
+            raise TypeError(
+                f"Input '{spec.name}' of {opdef.name} is a list of tensors, not {type(value).__name__}: {value!r}"
+            )
         attrs[spec.number_attr] = len(value)
         if spec.type_attr is not None and spec.type_attr not in attrs:
             for item in value:
@@ -163,14 +173,22 @@ def _convert_list(
 ) -> list[Tensor]:
     """The tensors of one list input, and the attrs that follow from them."""
     if spec.type_list_attr is None:
-        return [_convert_one(opdef, spec, item, attrs, f"{spec.name}_{i}", full_name) for i, item in enumerate(value)]
+        return [
+            _convert_one(opdef, spec, item, attrs, f"{spec.name}_{i}", full_name)
+            for i, item in enumerate(value)
+        ]
     if not isinstance(value, list | tuple):
-        raise TypeError(f"Input '{spec.name}' of {opdef.name} is a list of tensors, not {type(value).__name__}: {value!r}")
+        raise TypeError(
+            f"Input '{spec.name}' of {opdef.name} is a list of tensors, not {type(value).__name__}: {value!r}"
+        )
     wanted = attrs.get(spec.type_list_attr) or (None,) * len(value)
     if len(wanted) != len(value):
-        raise ValueError(f"Input '{spec.name}' of {opdef.name} needs {len(wanted)} tensors, {len(value)} were given")
+        raise ValueError(
+            f"Input '{spec.name}' of {opdef.name} needs {len(wanted)} tensors, {len(value)} were given"
+        )
     tensors = [
-        convert_to_tensor(item, dtype, f"{spec.name}_{i}") for i, (item, dtype) in enumerate(zip(value, wanted, strict=True))
+        convert_to_tensor(item, dtype, f"{spec.name}_{i}")
+        for i, (item, dtype) in enumerate(zip(value, wanted, strict=True))
     ]
     attrs[spec.type_list_attr] = tuple(tensor.dtype.base_dtype for tensor in tensors)
     return tensors
@@ -259,7 +277,8 @@ def _fill_attrs(opdef: OpDef, attrs: dict[str, Any], full_name: str) -> None:
             for each in value if spec.is_list else (value,):
                 if each not in spec.allowed:
                     raise TypeError(
-                        f"Value passed to attr '{spec.name}' of {opdef.name} '{full_name}' has DataType {each.name} not in list of "
+                        f"Value passed to attr '{spec.name}' of {opdef.name} '{full_name}' has DataType {each.name} "
+                        "not in list of "
                         f"allowed values: {', '.join(allowed.name for allowed in spec.allowed)}"
                     )
         elif spec.minimum is not None:
@@ -295,7 +314,11 @@ def _grouped_outputs(opdef: OpDef, attrs: dict[str, Any], outputs: list[Tensor])
             grouped.append(outputs[start])
             start += 1
             continue
-        count = len(attrs[spec.type_list_attr]) if spec.type_list_attr is not None else attrs[spec.number_attr or ""]
+        count = (
+            len(attrs[spec.type_list_attr])
+            if spec.type_list_attr is not None
+            else attrs[spec.number_attr or ""]
+        )
         grouped.append(outputs[start : start + count])
         start += count
     return grouped
@@ -314,19 +337,25 @@ def complete_attrs(opdef: OpDef, attrs: dict[str, Any], inputs: Sequence[Tensor]
         elif key in signature.attrs:
             full[key] = normalize_attr(opdef, signature.attrs[key], value)
         else:
-            raise ValueError(f"{opdef.name} has no attr named '{key}'; its attrs: {', '.join(signature.attrs) or 'none'}")
+            raise ValueError(
+                f"{opdef.name} has no attr named '{key}'; its attrs: {', '.join(signature.attrs) or 'none'}"
+            )
     position = 0
     for spec in signature.inputs:
         if spec.type_list_attr is not None:
             count = len(full[spec.type_list_attr]) if spec.type_list_attr in full else len(inputs) - position
-            full.setdefault(spec.type_list_attr, tuple(t.dtype.base_dtype for t in inputs[position : position + count]))
+            full.setdefault(
+                spec.type_list_attr, tuple(t.dtype.base_dtype for t in inputs[position : position + count])
+            )
         elif spec.number_attr is not None:
             others = sum(1 for each in signature.inputs if not each.is_list)
             count = full.setdefault(spec.number_attr, len(inputs) - others)
         else:
             count = 1
         if position + count > len(inputs):
-            raise ValueError(f"{opdef.name} needs more inputs than the {len(inputs)} given ('{spec.name}' is missing)")
+            raise ValueError(
+                f"{opdef.name} needs more inputs than the {len(inputs)} given ('{spec.name}' is missing)"
+            )
         for tensor in inputs[position : position + count]:
             if spec.type_attr is not None:
                 full.setdefault(spec.type_attr, tensor.dtype.base_dtype)
@@ -354,7 +383,9 @@ def normalize_attr(opdef: OpDef, spec: AttrSpec, value: Any) -> Any:
         for item in result if spec.is_list else (result,):
             if item not in spec.allowed:
                 allowed = ", ".join(f'"{each}"' for each in spec.allowed)
-                raise ValueError(f"Value for attr '{spec.name}' of {opdef.name}, \"{item}\", is not one of: {allowed}")
+                raise ValueError(
+                    f"Value for attr '{spec.name}' of {opdef.name}, \"{item}\", is not one of: {allowed}"
+                )
     return result
 
 
@@ -376,7 +407,9 @@ def _normal_bool(value: Any) -> bool:
 def _normal_float(value: Any) -> float:
     if isinstance(value, str | bytes | Tensor):
         raise TypeError(f"a float is needed, not {value!r}")
-    return float(np.float32(value))  # a GraphDef holds no more, and the node must mean the same after a journey
+    return float(
+        np.float32(value)
+    )  # a GraphDef holds no more, and the node must mean the same after a journey
 
 
 def _normal_string(value: Any) -> str:

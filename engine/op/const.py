@@ -30,7 +30,9 @@ const = op(
 )
 
 
-def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const", verify_shape: bool = False) -> Tensor:
+def constant(
+    value: Any, dtype: Any = None, shape: Any = None, name: str = "Const", verify_shape: bool = False
+) -> Tensor:
     """A constant tensor, as TensorFlow 1's `tf.constant`.
 
     value: a number, string, bool, nested list of them, or array.  dtype: of the result; None: float32 for Python floats, int32
@@ -50,14 +52,16 @@ def _add_const(array: Any, name: str | None) -> Tensor:
     from engine.graph.default import get_default_graph
 
     graph = get_default_graph()
-    node = graph._add(const, graph._full_name(name or "Const"), (), {"value": array, "dtype": dtype}, (dtype,))
+    node = graph._add(
+        const, graph._full_name(name or "Const"), (), {"value": array, "dtype": dtype}, (dtype,)
+    )
     return node.outputs[0]
 
 
 def shaped(array: Any, shape: TensorShape, verify: bool) -> Any:
     if not shape.is_fully_defined():
         raise ValueError(f"A constant needs a fully defined shape, not {shape}")
-    dims = tuple(shape.as_list())
+    dims: Any = tuple(shape.as_list())
     if array.shape == dims:
         return array
     if verify:
@@ -233,7 +237,9 @@ def _convert(value: Any, dtype: Any = None, name: str | None = None, as_ref: boo
 
 def _has_tensor(value: Any) -> bool:
     return any(
-        _has_tensor(item) if isinstance(item, list | tuple) else isinstance(getattr(item, "dtype", None), DType)
+        _has_tensor(item)
+        if isinstance(item, list | tuple)
+        else isinstance(getattr(item, "dtype", None), DType)
         for item in value
     )
 
@@ -243,7 +249,11 @@ def _convert_list(value: Any, dtype: Any = None, name: str | None = None, as_ref
     if not _has_tensor(value):
         return _convert(value, dtype, name, as_ref)
     if dtype is None:
-        dtype = next(item.dtype.base_dtype for item in _leaves(value) if isinstance(getattr(item, "dtype", None), DType))
+        dtype = next(
+            item.dtype.base_dtype
+            for item in _leaves(value)
+            if isinstance(getattr(item, "dtype", None), DType)
+        )
     return _packed(value, dtype, name or "packed")
 
 
@@ -260,7 +270,6 @@ def _packed(value: Any, dtype: Any, name: str) -> Any:
             if not isinstance(getattr(item, "dtype", None), DType):
                 items[i] = _convert(item, dtype, str(i))
         return raw.Pack(items, T=dtype, axis=0, name=scope)
-
 
 
 register_tensor_conversion_function((list, tuple), _convert_list, 100)

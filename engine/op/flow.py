@@ -26,7 +26,9 @@ def _pass(k: Any, value: Any) -> Any:
 
 def _switch_kernel(k: Any, data: Any, pred: Any) -> Any:
     if getattr(pred, "ndim", 0) != 0:
-        raise errors.InvalidArgumentError(None, None, f"The predicate of a Switch must be a scalar, not of shape {pred.shape}")
+        raise errors.InvalidArgumentError(
+            None, None, f"The predicate of a Switch must be a scalar, not of shape {pred.shape}"
+        )
     return (None, data) if pred else (data, None)
 
 
@@ -60,7 +62,12 @@ def _merge_kernel(k: Any, *inputs: Any) -> Any:
 no_op = op("NoOp() -> ", kernel=lambda k: (), shape=no_outputs, grad=NotDifferentiable, samples=_BY_HAND)
 
 control_trigger = op(
-    "ControlTrigger() -> ", kernel=lambda k: (), shape=no_outputs, grad=NotDifferentiable, samples=_BY_HAND, flow="control_trigger"
+    "ControlTrigger() -> ",
+    kernel=lambda k: (),
+    shape=no_outputs,
+    grad=NotDifferentiable,
+    samples=_BY_HAND,
+    flow="control_trigger",
 )
 
 switch = op(
@@ -101,14 +108,17 @@ enter = op(
     flow="enter",
 )
 ref_enter = op(
-    "RefEnter(data: Ref(T); T: type, frame_name: string, is_constant: bool = False, parallel_iterations: int = 10) -> output: Ref(T)",
+    "RefEnter(data: Ref(T); T: type, frame_name: string, is_constant: bool = False, parallel_iterations: int = 10) "
+    "-> output: Ref(T)",
     kernel=_pass,
     shape=unchanged,
     samples=_BY_HAND,
     flow="enter",
     allows_uninitialized=True,
 )
-exit_ = op("Exit(data: T; T: type) -> output: T", kernel=_pass, shape=unchanged, samples=_BY_HAND, flow="exit")
+exit_ = op(
+    "Exit(data: T; T: type) -> output: T", kernel=_pass, shape=unchanged, samples=_BY_HAND, flow="exit"
+)
 ref_exit = op(
     "RefExit(data: Ref(T); T: type) -> output: Ref(T)",
     kernel=_pass,
@@ -118,7 +128,11 @@ ref_exit = op(
     allows_uninitialized=True,
 )
 next_iteration = op(
-    "NextIteration(data: T; T: type) -> output: T", kernel=_pass, shape=unchanged, samples=_BY_HAND, flow="next_iteration"
+    "NextIteration(data: T; T: type) -> output: T",
+    kernel=_pass,
+    shape=unchanged,
+    samples=_BY_HAND,
+    flow="next_iteration",
 )
 ref_next_iteration = op(
     "RefNextIteration(data: Ref(T); T: type) -> output: Ref(T)",

@@ -19,9 +19,13 @@ def _not_fed(k: Any) -> Any:
     shape: TensorShape = k.attrs["shape"]
     with_shape = f" and shape {shape}" if shape.ndims is not None else ""
     error = errors.InvalidArgumentError(
-        None, None, f"You must feed a value for placeholder tensor '{k.op.name}' with dtype {k.attrs['dtype'].name}{with_shape}"
+        None,
+        None,
+        f"You must feed a value for placeholder tensor '{k.op.name}' with dtype {k.attrs['dtype'].name}{with_shape}",
     )
-    error.hint = f"Pass feed_dict={{'{k.op.name}:0': value}} (or the tensor itself as the key) to Session.run."
+    error.hint = (
+        f"Pass feed_dict={{'{k.op.name}:0': value}} (or the tensor itself as the key) to Session.run."
+    )
     raise error
 
 

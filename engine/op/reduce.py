@@ -298,7 +298,10 @@ def function_of(op_type: str, what: str) -> Callable[..., Any]:
         axis = either(axis, reduction_indices, "axis", "reduction_indices")
         keep = either(keepdims, keep_dims, "keepdims", "keep_dims")
         x = convert_to_tensor(input_tensor, dtypes.bool_ if op_type in ("All", "Any") else None)
-        return getattr(raw, op_type)(x, reduction_dims(x, axis), keep_dims=bool(keep), name=name)
+        result = getattr(raw, op_type)(x, reduction_dims(x, axis), keep_dims=bool(keep), name=name)
+        if axis is None and not keep:
+            result.set_shape(())  # of whatever rank x turns out to be
+        return result
 
     reduce.__doc__ = f"""{what} over the dimensions `axis` (an int, a list, a tensor; None: all of them).
 

@@ -82,7 +82,9 @@ class OpDef:
     @cached_property
     def __signature__(self) -> inspect.Signature:
         parameter = inspect.Parameter
-        found = [parameter(_identifier(arg.name), parameter.POSITIONAL_OR_KEYWORD) for arg in self.signature.inputs]
+        found = [
+            parameter(_identifier(arg.name), parameter.POSITIONAL_OR_KEYWORD) for arg in self.signature.inputs
+        ]
         for attr in self.signature.attrs.values():
             if attr.name not in self.signature.inferred:
                 default = attr.default if attr.has_default else parameter.empty
@@ -110,11 +112,17 @@ def _ufunc_kernel(name: str) -> Kernel:
     return kernel
 
 
-def _builder(opdef: OpDef, inputs: Sequence[Any], keywords: dict[str, Any], name: str | None) -> Any:
+Builder = Callable[["OpDef", Sequence[Any], dict[str, Any], "str | None"], Any]
+
+
+def _not_imported(opdef: OpDef, inputs: Sequence[Any], keywords: dict[str, Any], name: str | None) -> Any:
     raise RuntimeError("engine.op.build has not been imported yet")
 
 
-def set_builder(builder: Callable[[OpDef, Sequence[Any], dict[str, Any], str | None], Any]) -> None:
+_builder: Builder = _not_imported
+
+
+def set_builder(builder: Builder) -> None:
     """Install what adds nodes to graphs: the registry itself lies below the graph and cannot import it."""
     global _builder
     _builder = builder
@@ -196,7 +204,7 @@ def all_ops() -> Iterator[OpDef]:
 
 
 class _RawOps:
-    """Every op by its type name: ``raw.MatMul(a, b)``.  Names are looked up at the call, so blocks may refer to each other freely."""
+    """Every op by its type name: ``raw.MatMul(a, b)``.  Looked up at the call, so blocks may refer to each other freely."""
 
     def __getattr__(self, name: str) -> OpDef:
         try:

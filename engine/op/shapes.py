@@ -71,7 +71,9 @@ def shape_value_rule(
 ) -> Callable[[Callable[[Operation], TensorShape | None]], Callable[[Operation], TensorShape | None]]:
     """Decorator: how the value of these ops' first output, read as a shape, follows partially while building."""
 
-    def register(rule: Callable[[Operation], TensorShape | None]) -> Callable[[Operation], TensorShape | None]:
+    def register(
+        rule: Callable[[Operation], TensorShape | None],
+    ) -> Callable[[Operation], TensorShape | None]:
         _SHAPES.update(dict.fromkeys(op_types, rule))
         return rule
 
@@ -98,7 +100,9 @@ def constant_value_as_shape(tensor: Tensor) -> TensorShape:
     if value is not None:
         if value.ndim == 0:
             if int(value) != -1:
-                raise ValueError(f"A shape must be a vector, or the scalar -1 for an unknown one, not {int(value)}")
+                raise ValueError(
+                    f"A shape must be a vector, or the scalar -1 for an unknown one, not {int(value)}"
+                )
             return UNKNOWN
         return TensorShape.of(tuple(None if size < 0 else size for size in value.tolist()))
     tensor._shape.assert_is_compatible_with(TensorShape.of((None,)))
@@ -157,7 +161,9 @@ def _range_value(op: Operation) -> Any:
 @value_rule("Fill")
 def _fill_value(op: Operation) -> Any:
     dims, value = constant_value(op._inputs[0]), constant_value(op._inputs[1])
-    return None if dims is None or value is None or dims.prod() > 4096 else np.full(tuple(dims.tolist()), value)
+    return (
+        None if dims is None or value is None or dims.prod() > 4096 else np.full(tuple(dims.tolist()), value)
+    )
 
 
 @value_rule("Pack")
@@ -177,7 +183,9 @@ def _pack_as_shape(op: Operation) -> TensorShape | None:
 @value_rule("ConcatV2")
 def _concat_value(op: Operation) -> Any:
     *values, axis = (constant_value(tensor) for tensor in op._inputs)
-    return None if axis is None or any(value is None for value in values) else np.concatenate(values, int(axis))
+    return (
+        None if axis is None or any(value is None for value in values) else np.concatenate(values, int(axis))
+    )
 
 
 @shape_value_rule("ConcatV2")

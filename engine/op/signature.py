@@ -45,7 +45,7 @@ TYPE_SETS: dict[str, tuple[DType, ...] | None] = {
 
 @dataclass(frozen=True, slots=True)
 class ArgSpec:
-    """One input or output: exactly one of `dtype`, `type_attr` and `type_list_attr` is set; `number_attr` goes with the first two."""
+    """One input or output: one of `dtype`, `type_attr`, `type_list_attr` is set; `number_attr` goes with the first two."""
 
     name: str
     dtype: DType | None = None
@@ -128,7 +128,9 @@ def _parse_default(kind: str, text: str) -> Any:
     if kind == "shape":
         return TensorShape(None) if text == "unknown" else TensorShape(ast.literal_eval(text))
     if kind == "float":
-        return float(np.float32(text))  # which reads inf and nan as they are, and keeps what a GraphDef can hold
+        return float(
+            np.float32(text)
+        )  # which reads inf and nan as they are, and keeps what a GraphDef can hold
     return ast.literal_eval(text)
 
 
@@ -175,11 +177,15 @@ def parse(text: str) -> Signature:
     inputs = tuple(_parse_arg(piece) for piece in _split(before, ","))
     outputs = tuple(_parse_arg(piece) for piece in _split(tail, ","))
     attrs = {spec.name: spec for spec in (_parse_attr(piece) for piece in _split(after, ","))}
-    inferred = set()
+    inferred: set[str] = set()
     for arg in (*inputs, *outputs):
         for attr in (arg.type_attr, arg.number_attr, arg.type_list_attr):
             if attr is not None and attr not in attrs:
-                raise ValueError(f"op signature {text!r}: '{arg.name}' uses the attr '{attr}', which is not declared")
+                raise ValueError(
+                    f"op signature {text!r}: '{arg.name}' uses the attr '{attr}', which is not declared"
+                )
     for arg in inputs:
-        inferred.update(attr for attr in (arg.type_attr, arg.number_attr, arg.type_list_attr) if attr is not None)
+        inferred.update(
+            attr for attr in (arg.type_attr, arg.number_attr, arg.type_list_attr) if attr is not None
+        )
     return Signature(name.strip(), inputs, attrs, outputs, text, frozenset(inferred))

@@ -242,10 +242,10 @@ def _swap_with_last(values: Tensor, axis: int, name: str | None) -> Any:
         order[axis], order[-1] = order[-1], order[axis]
         return raw.Transpose(values, order, name=name or "transpose")
     count = rank(values)
-    first = axis if axis >= 0 else count + axis
-    between = raw.Range(first + 1, count - 1, 1)
-    order = raw.ConcatV2(
-        [raw.Range(0, first, 1), raw.Pack([count - 1], axis=0), between, raw.Pack([first], axis=0)], 0
+    places = raw.Range(0, count, 1)
+    first, last = axis if axis >= 0 else count + axis, count - 1
+    order = raw.SelectV2(
+        raw.Equal(places, first), last, raw.SelectV2(raw.Equal(places, last), first, places)
     )
     return raw.Transpose(values, order, name=name or "transpose")
 

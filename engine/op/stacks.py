@@ -41,7 +41,9 @@ def _push(k: Any, handle: Any, element: Any) -> Any:
         below = handle.value
         size = 1 if below is None else below[2] + 1
         if 0 <= handle.limit < size:
-            raise errors.InvalidArgumentError(None, None, f"Stack '{handle.name}' is full: it holds {handle.limit} elements")
+            raise errors.InvalidArgumentError(
+                None, None, f"Stack '{handle.name}' is full: it holds {handle.limit} elements"
+            )
         k.write(handle, (below, element, size), kind="push")
     return element
 
@@ -59,7 +61,9 @@ def _pop(k: Any, handle: Any) -> Any:
     with handle.lock:
         cell = handle.value
         if cell is None:
-            raise errors.InvalidArgumentError(None, None, f"Stack '{handle.name}' is empty when calling Pop()")
+            raise errors.InvalidArgumentError(
+                None, None, f"Stack '{handle.name}' is empty when calling Pop()"
+            )
         below, element, _ = cell
         k.write(handle, below, kind="pop")
     wanted = k.attrs["elem_type"].np_dtype

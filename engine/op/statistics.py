@@ -176,7 +176,9 @@ def norm(
         x = convert_to_tensor(tensor)
 
         def reduced(op_type: str, values: Any) -> Any:
-            dims = reduction_dims(x, list(axis) if matrix else axis)
+            dims = reduction_dims(
+                x, list(axis) if matrix else [axis] if isinstance(axis, int) and not keep else axis
+            )
             return getattr(raw, op_type)(values, dims, keep_dims=True)
 
         if ord in ("euclidean", "fro", 2):

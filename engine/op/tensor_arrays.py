@@ -1,8 +1,8 @@
 """TensorArrays: arrays of tensors written and read by index inside loops, for one step.
 
 Every op takes the handle and a `flow`, a float scalar of no meaning that orders reads after writes; every write gives a new flow.
-An element is written once; by default it is let go when it is read.  The array of a gradient (`TensorArrayGradV3`) adds up what is
-written to one index, and an element never written reads as zeros.
+An element is written once; by default it is let go when it is read.  The array of a gradient (`TensorArrayGradV3`) adds
+up what is written to one index, and an element never written reads as zeros.
 """
 
 from __future__ import annotations
@@ -63,17 +63,20 @@ def _write_element(k: Any, handle: Any, index: int, value: Any) -> None:
     with handle.lock:
         if index < 0 or (index >= handle.size and not handle.options.dynamic_size):
             raise _invalid(
-                f"TensorArray {handle.name}: Tried to write to index {index} but array is not resizeable and size is: {handle.size}"
+                f"TensorArray {handle.name}: Tried to write to index {index} but array is not resizeable and size is: "
+                f"{handle.size}"
             )
         if value.dtype != handle.dtype.np_dtype:
             raise _invalid(
-                f"TensorArray {handle.name}: Could not write to TensorArray index {index} because the value dtype is {value.dtype} "
+                f"TensorArray {handle.name}: Could not write to TensorArray index {index} because the value dtype is "
+                f"{value.dtype} "
                 f"but TensorArray dtype is {handle.dtype.name}."
             )
         if not handle.element_shape.is_compatible_with(np.shape(value)):
             raise _invalid(
                 f"TensorArray {handle.name}: Could not write to TensorArray index {index} because the value shape is "
-                f"{list(np.shape(value))} which is incompatible with the TensorArray's inferred element shape: {handle.element_shape} "
+                f"{list(np.shape(value))} which is incompatible with the TensorArray's inferred element shape: "
+                f"{handle.element_shape} "
                 "(consider setting infer_shape=False)."
             )
         if index in handle.value:
@@ -84,7 +87,8 @@ def _write_element(k: Any, handle: Any, index: int, value: Any) -> None:
                 )
             if not handle.options.sums:
                 raise _invalid(
-                    f"TensorArray {handle.name}: Could not write to TensorArray index {index} because it has already been written to."
+                    f"TensorArray {handle.name}: Could not write to TensorArray index {index} because it has already been "
+                    "written to."
                 )
             if old.shape != value.shape:
                 raise _invalid(
@@ -92,7 +96,11 @@ def _write_element(k: Any, handle: Any, index: int, value: Any) -> None:
                     f"{list(old.shape)} but the new input shape is {list(value.shape)}."
                 )
             value = old + value
-        if handle.options.identical_element_shapes and not handle.value and handle.element_shape.ndims is None:
+        if (
+            handle.options.identical_element_shapes
+            and not handle.value
+            and handle.element_shape.ndims is None
+        ):
             handle.element_shape = TensorShape.of(np.shape(value))
         handle.shapes[index] = np.shape(value)
         k.write_item(handle, index, value)
@@ -113,7 +121,9 @@ def _read_element(k: Any, handle: Any, index: int) -> Any:
                     if handle.options.sums
                     else "it has not been written to"
                 )
-                raise _invalid(f"TensorArray {handle.name}: Could not read from TensorArray index {index} because {why}.")
+                raise _invalid(
+                    f"TensorArray {handle.name}: Could not read from TensorArray index {index} because {why}."
+                )
             return np.zeros(tuple(shape.as_list()), handle.dtype.np_dtype)
         value = handle.value[index]
         if value is None:
@@ -137,11 +147,10 @@ def _grad_handle(op: Any, flow: Any, source: str | None = None) -> tuple[Any, An
     from engine.graph.default import get_default_graph, name_scope
 
     graph = get_default_graph()
-    with name_scope(None, "TensorArrayGrad", [handle]):
-        with graph.colocate_with(handle.op):
-            made = raw.TensorArrayGradV3(handle, flow, source=source or _source_of(flow))
-            with graph.control_dependencies([made[0]]):
-                ordered = raw.Identity(flow, name="gradient_flow")
+    with name_scope(None, "TensorArrayGrad", [handle]), graph.colocate_with(handle.op):
+        made = raw.TensorArrayGradV3(handle, flow, source=source or _source_of(flow))
+        with graph.control_dependencies([made[0]]):
+            ordered = raw.Identity(flow, name="gradient_flow")
     return made[0], ordered
 
 
@@ -188,7 +197,9 @@ def _read(k: Any, handle: Any, index: Any, flow: Any) -> Any:
 def _read_grad(op: Any, grad: Any) -> Any:
     # The name of the call of gradients() is in the gradient's own name; a flow from the forward graph has none.
     handle, ordered = _grad_handle(op, op.inputs[2], _source_of(grad))
-    flow = raw.TensorArrayWriteV3(handle, op.inputs[1], grad, ordered, name="TensorArrayWrite/TensorArrayWriteV3")
+    flow = raw.TensorArrayWriteV3(
+        handle, op.inputs[1], grad, ordered, name="TensorArrayWrite/TensorArrayWriteV3"
+    )
     return None, None, flow
 
 
@@ -224,7 +235,9 @@ def _gather(k: Any, handle: Any, indices: Any, flow: Any) -> Any:
 
 def _gather_grad(op: Any, grad: Any) -> Any:
     handle, ordered = _grad_handle(op, op.inputs[2], _source_of(grad))
-    flow = raw.TensorArrayScatterV3(handle, op.inputs[1], grad, ordered, name="TensorArrayScatter/TensorArrayScatterV3")
+    flow = raw.TensorArrayScatterV3(
+        handle, op.inputs[1], grad, ordered, name="TensorArrayScatter/TensorArrayScatterV3"
+    )
     return None, None, flow
 
 
@@ -232,9 +245,11 @@ op(
     "TensorArrayGatherV3(handle: resource, indices: int32, flow_in: float32; dtype: type, element_shape: shape = unknown) "
     "-> value: dtype",
     kernel=_gather,
-    shape=lambda node: TensorShape.of((node._inputs[1]._shape.num_elements(),)).concatenate(node.attrs["element_shape"])
-    if node.attrs["element_shape"].ndims is not None
-    else UNKNOWN,
+    shape=lambda node: (
+        TensorShape.of((node._inputs[1]._shape.num_elements(),)).concatenate(node.attrs["element_shape"])
+        if node.attrs["element_shape"].ndims is not None
+        else UNKNOWN
+    ),
     grad=_gather_grad,
     samples=_BY_HAND,
     stateful=True,
@@ -271,14 +286,17 @@ def _concat(k: Any, handle: Any, flow: Any) -> Any:
     if not found:
         shape = k.attrs["element_shape_except0"]
         if not shape.is_fully_defined():
-            raise _invalid("TensorArray has size zero, and its elements' shape is not known: nothing to concatenate")
+            raise _invalid(
+                "TensorArray has size zero, and its elements' shape is not known: nothing to concatenate"
+            )
         return np.zeros((0, *shape.as_list()), handle.dtype.np_dtype), np.zeros(0, np.int64)
     for i, element in enumerate(found):
         if element.ndim == 0:
             raise _invalid(f"Concat saw a scalar shape at index {i} but requires at least vectors.")
         if element.shape[1:] != found[0].shape[1:]:
             raise _invalid(
-                f"TensorArray has inconsistent shapes. Index 0 has (excepting dimension 0) shape: {list(found[0].shape[1:])} but index "
+                "TensorArray has inconsistent shapes. Index 0 has (excepting dimension 0) shape: "
+                f"{list(found[0].shape[1:])} but index "
                 f"{i} has (excepting dimension 0) shape: {list(element.shape[1:])}"
             )
     return np.concatenate(found), np.array([len(element) for element in found], np.int64)
@@ -286,7 +304,9 @@ def _concat(k: Any, handle: Any, flow: Any) -> Any:
 
 def _concat_grad(op: Any, grad: Any, _: Any) -> Any:
     handle, ordered = _grad_handle(op, op.inputs[1], _source_of(grad))
-    flow = raw.TensorArraySplitV3(handle, grad, op.outputs[1], ordered, name="TensorArraySplit/TensorArraySplitV3")
+    flow = raw.TensorArraySplitV3(
+        handle, grad, op.outputs[1], ordered, name="TensorArraySplit/TensorArraySplitV3"
+    )
     return None, flow
 
 
@@ -306,12 +326,14 @@ def _split(k: Any, handle: Any, value: Any, lengths: Any, flow: Any) -> Any:
         raise _invalid("Expected value to be at least a vector, but received shape: []")
     if int(lengths.sum()) != len(value):
         raise _invalid(
-            f"Expected sum of lengths to be equal to values.shape[0], but sum of lengths is {int(lengths.sum())} and value's shape "
+            "Expected sum of lengths to be equal to values.shape[0], but sum of lengths is "
+            f"{int(lengths.sum())} and value's shape "
             f"is: {list(value.shape)}"
         )
     if len(lengths) != handle.size and not handle.options.dynamic_size:
         raise _invalid(
-            f"TensorArray's size is not equal to the size of lengths ({handle.size} vs. {len(lengths)}), and the TensorArray is not "
+            f"TensorArray's size is not equal to the size of lengths ({handle.size} vs. {len(lengths)}), and the "
+            "TensorArray is not "
             "marked as dynamically resizeable"
         )
     start = 0
@@ -388,4 +410,3 @@ op(
     samples=_BY_HAND,
     stateful=True,
 )
-

@@ -37,7 +37,7 @@ def _contraction(a: Any, axes: Any) -> tuple[list[int], list[int]]:
 
 
 def _split(x: Any, axes: list[int]) -> tuple[Any, Any, Any, Any]:
-    """The free dimensions of x and the summed ones, and their sizes: lists where they are known, else tensors."""
+    """The free dimensions of x and the summed ones, and their sizes: lists if the shape is known, else tensors."""
     rank = x.shape.ndims
     if rank is None:
         shape, rank = raw.Shape(x), raw.Rank(x)
@@ -53,27 +53,34 @@ def _split(x: Any, axes: list[int]) -> tuple[Any, Any, Any, Any]:
     dims = x.shape.dims_or_none
     if None not in dims:
         return free, summed, [dims[i] for i in free], [dims[i] for i in summed]
+    across = constant(np.array(summed, np.int32), name="axes")
+    along = constant(np.array(free, np.int32), name="free")
     shape = raw.Shape(x)
-    return free, summed, *(raw.GatherV2(shape, np.array(part, np.int32), 0) for part in (free, summed))
+    return along, across, raw.GatherV2(shape, along, 0), raw.GatherV2(shape, across, 0)
 
 
 def _as_matrix(x: Any, axes: list[int], last: bool) -> tuple[Any, Any]:
     """x as a matrix, with `axes` as its last or first dimension, and the sizes of the rest: a list, or a tensor."""
     free, summed, rest, inner = _split(x, axes)
-    if isinstance(free, list):
-        order: Any = free + summed if last else summed + free
-        in_place = order == list(range(len(order)))
-        moved = x if in_place else raw.Transpose(x, np.array(order, np.int32), name="transpose")
+    if isinstance(rest, list):
+        moved = _transposed(x, free, summed, last)
         if len(free) == 1 and len(summed) == 1:
             return moved, rest
-    else:
-        order = raw.ConcatV2([free, summed] if last else [summed, free], 0, name="concat")
-        moved = raw.Transpose(x, order, name="transpose")
-    if isinstance(rest, list):
-        sizes = [math.prod(rest), math.prod(inner)]
+        sizes: Any = [math.prod(rest), math.prod(inner)]
         return raw.Reshape(moved, np.array(sizes if last else sizes[::-1], np.int32)), rest
     sizes = [raw.Prod(rest, constant([0])), raw.Prod(inner, constant([0]))]
-    return raw.Reshape(moved, raw.Pack(sizes if last else sizes[::-1], name="stack")), rest
+    order = raw.ConcatV2([free, summed] if last else [summed, free], 0, name="concat")
+    wanted = raw.Pack(sizes if last else sizes[::-1], name="stack")
+    return raw.Reshape(raw.Transpose(x, order, name="transpose"), wanted), rest
+
+
+def _transposed(x: Any, free: list[int], summed: list[int], last: bool) -> Any:
+    order = free + summed if last else summed + free
+    return (
+        x
+        if order == list(range(len(order)))
+        else raw.Transpose(x, np.array(order, np.int32), name="transpose")
+    )
 
 
 def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Any:

@@ -1,7 +1,7 @@
 """Prune: keep what the fetches and targets need, with feeds in place of what they replace.
 
-As TensorFlow does it: each fed tensor becomes an `_Arg` node, each fetched one goes to a `_Retval` node, and only nodes from which a
-`_Retval` or a target can be reached stay.
+As TensorFlow does it: each fed tensor becomes an `_Arg` node, each fetched one goes to a `_Retval` node, and only nodes from
+which a `_Retval` or a target can be reached stay.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def prune(stage: Stage, feeds: Sequence[str], fetches: Sequence[str], targets: S
     """The part of `stage` that these tensors (``"op:0"``) and target nodes need; feeds cut the edges that they replace."""
     args = {split(feed): _arg(stage, feed, i) for i, feed in enumerate(feeds)}
     retvals = [_retval(stage, fetch, i) for i, fetch in enumerate(fetches)]
-    moved_control = {name: node.name for (name, _), node in args.items() if stage.nodes[name].type in _PLACEHOLDERS}
+    moved_control = {
+        name: node.name for (name, _), node in args.items() if stage.nodes[name].type in _PLACEHOLDERS
+    }
     made = {node.name: node for node in (*args.values(), *retvals)}
 
     def rewired(node: StageNode) -> StageNode:
@@ -55,7 +57,9 @@ def prune(stage: Stage, feeds: Sequence[str], fetches: Sequence[str], targets: S
         kept[name] = node
         pending.extend(source for source, _ in node.inputs)
         pending.extend(node.control_inputs)
-    for node in args.values():  # a feed that nothing needs is still fed: it is a mistake worth seeing, not an error
+    for (
+        node
+    ) in args.values():  # a feed that nothing needs is still fed: it is a mistake worth seeing, not an error
         kept.setdefault(node.name, node)
     order = [name for name in made if made[name].type == "_Arg"]
     order += [name for name in stage.nodes if name in kept]
@@ -115,5 +119,3 @@ def _retval(stage: Stage, fetch: str, index: int) -> StageNode:
         site=node.site,
         lineage=Lineage((name,), NAME, f"{fetch} is fetched"),
     )
-
-

@@ -38,8 +38,8 @@ class StageNode:
     """One operation of a stage.
 
     `inputs` are (node name, output index) pairs, `control_inputs` node names, `attrs` Python values as on an `Operation`.
-    `output_shapes` are the static shapes, which may be partial.  `original` names, for a node of a gradient, the forward operation
-    whose gradient it is part of.
+    `output_shapes` are the static shapes, which may be partial.  `original` names, for a node of a gradient, the forward
+    operation whose gradient it is part of.
     """
 
     name: str

@@ -87,7 +87,16 @@ class Collector:
             for change, frame, iteration in changes:
                 parent = frame.parent.id if frame.parent is not None else -1
                 self._frames.append(
-                    FrameEvent(change, row, frame.id, frame.name, parent, frame.parent_iteration, iteration, frame.live)
+                    FrameEvent(
+                        change,
+                        row,
+                        frame.id,
+                        frame.name,
+                        parent,
+                        frame.parent_iteration,
+                        iteration,
+                        frame.live,
+                    )
                 )
             for source_slot, item, slot, frame, iteration, dead in tokens:
                 self._tokens.append((row, source_slot, item.index, slot, frame.id, iteration, dead))

@@ -46,7 +46,9 @@ class BoundItem:
         node = item.node
         kernel = node.opdef.kernel_for(device_type, (*node.input_dtypes, *node.output_dtypes))
         if kernel is None:
-            error = errors.UnimplementedError(None, None, f"There is no kernel of '{node.type}' for {device_type}")
+            error = errors.UnimplementedError(
+                None, None, f"There is no kernel of '{node.type}' for {device_type}"
+            )
             error.attach(node)
             raise error
         self.kernel: Callable[..., Any] = kernel
@@ -146,7 +148,9 @@ class StepRun:
         collector = self.collector
         row = -1
         if collector is not None:
-            row = collector.executed(activation, outcome.start_ns, outcome.end_ns, outcome.outputs, outcome.writes)
+            row = collector.executed(
+                activation, outcome.start_ns, outcome.end_ns, outcome.outputs, outcome.writes
+            )
         if self._history is not None:
             self._history.append(outcome.writes)
         instructions = self.state.apply(Finished(activation, outcome.outputs))
@@ -178,7 +182,9 @@ class StepRun:
         if self.cancelled is not None and self.cancelled.is_set():
             raise self._at_next(
                 errors.CancelledError(
-                    None, None, f"The step was cancelled: its session was closed while it ran; next to run: {self.where()}"
+                    None,
+                    None,
+                    f"The step was cancelled: its session was closed while it ran; next to run: {self.where()}",
                 )
             )
         if self.deadline is not None and time.monotonic() > self.deadline:
@@ -266,7 +272,9 @@ class Threaded:
                             running -= 1
                             condition.notify_all()
 
-        helpers = [threading.Thread(target=work, name=f"inter_op-{i}", daemon=True) for i in range(self.threads - 1)]
+        helpers = [
+            threading.Thread(target=work, name=f"inter_op-{i}", daemon=True) for i in range(self.threads - 1)
+        ]
         for helper in helpers:
             helper.start()
         work()
@@ -334,7 +342,9 @@ def check_outputs(node: StageNode, outputs: Sequence[Any]) -> None:
     problem = ""
     if len(outputs) != len(node.output_dtypes):
         problem = f"gave {len(outputs)} outputs, not {len(node.output_dtypes)}"
-    for i, (value, dtype, shape) in enumerate(zip(outputs, node.output_dtypes, node.output_shapes, strict=False)):
+    for i, (value, dtype, shape) in enumerate(
+        zip(outputs, node.output_dtypes, node.output_shapes, strict=False)
+    ):
         if value is DEAD or dtype._is_ref_dtype or dtype.name in ("resource", "variant"):
             continue
         if not isinstance(value, np.ndarray | np.generic):
@@ -342,7 +352,9 @@ def check_outputs(node: StageNode, outputs: Sequence[Any]) -> None:
         elif value.dtype != dtype.np_dtype:
             problem = f"gave dtype {value.dtype} as output {i}, not {dtype.name}"
         elif not shape.is_compatible_with(value.shape):
-            problem = f"gave shape {list(value.shape)} as output {i}, which contradicts the static shape {shape}"
+            problem = (
+                f"gave shape {list(value.shape)} as output {i}, which contradicts the static shape {shape}"
+            )
     if problem:
         error = errors.InternalError(None, None, f"The kernel of {node.type} {problem}")
         error.attach(node)

@@ -43,7 +43,9 @@ class Fetches:
 
     def _mapper(self, fetch: Any) -> Callable[[Sequence[Any]], Any]:
         if fetch is None:
-            raise TypeError("Argument `fetch` = None has invalid type NoneType: fetch a Tensor, an Operation or a name")
+            raise TypeError(
+                "Argument `fetch` = None has invalid type NoneType: fetch a Tensor, an Operation or a name"
+            )
         if isinstance(fetch, list):
             members = [self._mapper(each) for each in fetch]
             return lambda results: [member(results) for member in members]
@@ -74,11 +76,17 @@ class Fetches:
             ) from None
         except (ValueError, KeyError) as error:
             reason = error.args[0]
-            raise ValueError(f"Fetch argument {fetch!r} cannot be interpreted as a Tensor. ({reason})") from None
+            raise ValueError(
+                f"Fetch argument {fetch!r} cannot be interpreted as a Tensor. ({reason})"
+            ) from None
         if not self._graph.is_fetchable(element):
             op = element if isinstance(element, Operation) else element.op
             inside = op._get_control_flow_context() is not None
-            why = " It lies inside a tf.cond or tf.while_loop: return it from there and fetch what that gives." if inside else ""
+            why = (
+                " It lies inside a tf.cond or tf.while_loop: return it from there and fetch what that gives."
+                if inside
+                else ""
+            )
             raise ValueError(f"Operation '{element.name}' has been marked as not fetchable.{why}")
         if isinstance(element, Operation):
             if element not in self.targets:
@@ -98,7 +106,9 @@ def flatten_feeds(graph: Graph, feed_dict: Mapping[Any, Any] | None) -> list[tup
     if not feed_dict:
         return []
     if not isinstance(feed_dict, Mapping):
-        raise TypeError(f"feed_dict must be a dictionary from tensors to values, not {type(feed_dict).__name__}")
+        raise TypeError(
+            f"feed_dict must be a dictionary from tensors to values, not {type(feed_dict).__name__}"
+        )
     feeds: dict[Tensor, Any] = {}
     for key, value in feed_dict.items():
         for single, part in _pairs(key, value):
@@ -160,9 +170,13 @@ def _as_array(tensor: Tensor, value: Any, dtype: dtypes.DType) -> Any:
         except (TypeError, ValueError) as error:
             raise TypeError(f"Cannot feed '{tensor.name}': {error}{_made_at(tensor)}") from None
     if value is None:
-        raise TypeError(f"Cannot feed None for Tensor '{tensor.name}' of dtype {dtype.name}{_made_at(tensor)}")
+        raise TypeError(
+            f"Cannot feed None for Tensor '{tensor.name}' of dtype {dtype.name}{_made_at(tensor)}"
+        )
     if not dtype.is_complex and getattr(getattr(value, "dtype", None), "kind", "") == "c":
-        raise TypeError(f"Cannot feed complex numbers for Tensor '{tensor.name}' of dtype {dtype.name}{_made_at(tensor)}")
+        raise TypeError(
+            f"Cannot feed complex numbers for Tensor '{tensor.name}' of dtype {dtype.name}{_made_at(tensor)}"
+        )
     try:
         with np.errstate(invalid="ignore", over="ignore"):
             array = np.array(value, dtype=dtype.np_dtype, order="C")
@@ -182,8 +196,10 @@ def _as_array(tensor: Tensor, value: Any, dtype: dtypes.DType) -> Any:
 def _check_kept(tensor: Tensor, value: Any, array: Any) -> None:
     """Raise TypeError if numbers changed when they became integers: a fraction was cut off, or a number did not fit."""
     given = np.asarray(value)
-    changed = np.flatnonzero(given != array) if given.dtype.kind in "fiu" else ()
-    if len(changed):
+    if given.dtype.kind not in "fiu":
+        return
+    changed = np.flatnonzero(given != array)
+    if changed.size:
         was, now = given.flat[changed[0]], array.flat[changed[0]]
         raise TypeError(
             f"Feed value {was} is not compatible with Tensor type {tensor.dtype.name} of '{tensor.name}': it would become {now}"

@@ -42,7 +42,9 @@ def measure(array: Any) -> ArrayHealth:
         values = array.astype(np.float32)
     if values.dtype.kind != "f":
         low, high = values.min(), values.max()
-        return ArrayHealth(number, array.shape, float(low), float(high), float(values.mean()), 0, 0, array.nbytes)
+        return ArrayHealth(
+            number, array.shape, float(low), float(high), float(values.mean()), 0, 0, array.nbytes
+        )
     low, high = values.min(), values.max()
     if math.isfinite(low) and math.isfinite(high):  # min and max carry a NaN, so this is the whole answer
         mean = float(values.mean(dtype=np.float64))
@@ -53,4 +55,6 @@ def measure(array: Any) -> ArrayHealth:
     if finite.size == 0:
         return ArrayHealth(number, array.shape, _NAN, _NAN, _NAN, nan, inf, array.nbytes)
     mean = float(finite.mean(dtype=np.float64))
-    return ArrayHealth(number, array.shape, float(finite.min()), float(finite.max()), mean, nan, inf, array.nbytes)
+    return ArrayHealth(
+        number, array.shape, float(finite.min()), float(finite.max()), mean, nan, inf, array.nbytes
+    )

@@ -127,7 +127,9 @@ class Program:
         self.sources = tuple(item for item in self.items if item.n_inputs == 0 and item.n_control == 0)
 
     def _connect(self) -> None:
-        data: list[list[list[tuple[Item, int]]]] = [[[] for _ in range(item.n_outputs)] for item in self.items]
+        data: list[list[list[tuple[Item, int]]]] = [
+            [[] for _ in range(item.n_outputs)] for item in self.items
+        ]
         control: list[list[Item]] = [[] for _ in self.items]
         for item in self.items:
             node = item.node
@@ -135,7 +137,10 @@ class Program:
             for slot, (source, output) in enumerate(node.inputs):
                 producer = self.by_name[source]
                 data[producer.index][output].append((item, slot))
-                if producer.node.output_dtypes[output]._is_ref_dtype and not node.input_dtypes[slot]._is_ref_dtype:
+                if (
+                    producer.node.output_dtypes[output]._is_ref_dtype
+                    and not node.input_dtypes[slot]._is_ref_dtype
+                ):
                     derefs.append(slot)
             item.derefs = tuple(derefs)
             for source in node.control_inputs:
@@ -145,7 +150,7 @@ class Program:
             item.control_out = tuple(control[item.index])
 
     def _assign_frames(self) -> None:
-        """Give every item its static frame, walking from the sources; loops close over NextIteration, whose frame is known then."""
+        """Give every item its static frame, walking from the sources; a loop closes over its NextIteration."""
         waiting = [item.n_inputs + item.n_control for item in self.items]
         # A Merge that closes a loop has one input from a NextIteration, which comes after it.
         for item in self.items:
@@ -167,7 +172,9 @@ class Program:
                 key = (item.frame.index, attrs["frame_name"])
                 spec = specs.get(key)
                 if spec is None:
-                    spec = FrameSpec(len(self.frames), attrs["frame_name"], item.frame, attrs["parallel_iterations"])
+                    spec = FrameSpec(
+                        len(self.frames), attrs["frame_name"], item.frame, attrs["parallel_iterations"]
+                    )
                     specs[key] = spec
                     self.frames.append(spec)
                 spec.enters += 1
@@ -238,7 +245,7 @@ class Program:
             item.start = frame.slots
             item.end = frame.slots = item.start + item.n_inputs
             frame.items.append(item)
-            # A Merge waits for its control inputs and one live input: bit 0 stands for the live input, the rest counts the others.
+            # A Merge waits for its control inputs and one live input: bit 0 stands for the latter.
             frame.pending.append(
                 2 * item.n_control + 1 if item.flow == MERGE else item.n_inputs + item.n_control
             )

@@ -40,7 +40,7 @@ class Resource:
 
 
 class Variable(Resource):
-    """A variable's buffer: an array, or None before it is initialized; `site` is what made the variable's node, if it is known."""
+    """A variable's buffer: an array, or None before it is initialized; `site` says where its node was made."""
 
     kind = "variable"
     site: Site | None = None
@@ -62,9 +62,7 @@ class Variable(Resource):
             error = errors.FailedPreconditionError(
                 None, None, f"Attempting to use uninitialized value {self.name}{made}"
             )
-            error.hint = (
-                "Run tf.global_variables_initializer() (or this variable's .initializer) in the same session before using it."
-            )
+            error.hint = "Run tf.global_variables_initializer() (or its .initializer) in the same session before using it."
             if reader is not None:
                 error.attach(reader)
             raise error
@@ -102,7 +100,13 @@ class TensorArray(Resource):
     kind = "tensor array"
 
     def __init__(
-        self, container: str, name: str, dtype: DType, size: int, element_shape: TensorShape, options: TensorArrayOptions
+        self,
+        container: str,
+        name: str,
+        dtype: DType,
+        size: int,
+        element_shape: TensorShape,
+        options: TensorArrayOptions,
     ) -> None:
         super().__init__(container, name, {})
         self.dtype = dtype
@@ -150,7 +154,9 @@ class ResourceManager:
         self._containers: dict[str, dict[str, Resource]] = {}
         self._lock = threading.Lock()
 
-    def get_or_create(self, container: str, name: str, kind: type[Resource], make: Callable[[], Resource]) -> Any:
+    def get_or_create(
+        self, container: str, name: str, kind: type[Resource], make: Callable[[], Resource]
+    ) -> Any:
         """The resource of that name, made by `make` if there is none.  Raises InvalidArgumentError if it is of another kind."""
         with self._lock:
             resources = self._containers.setdefault(container, {})
@@ -165,7 +171,9 @@ class ResourceManager:
 
     def variable(self, container: str, name: str, dtype: DType, shape: TensorShape) -> Variable:
         """The variable of that name, uninitialized if it is new."""
-        found: Variable = self.get_or_create(container, name, Variable, lambda: Variable(container, name, dtype, shape))
+        found: Variable = self.get_or_create(
+            container, name, Variable, lambda: Variable(container, name, dtype, shape)
+        )
         return found
 
     def stack(self, container: str, name: str, limit: int) -> Stack:

@@ -47,10 +47,14 @@ class _Signature(NamedTuple):
 class BaseSession:
     """What `Session` and `InteractiveSession` share; see `Session`."""
 
-    def __init__(self, target: str = "", graph: Graph | None = None, config: ConfigProto | None = None) -> None:
+    def __init__(
+        self, target: str = "", graph: Graph | None = None, config: ConfigProto | None = None
+    ) -> None:
         if target:
             raise errors.UnimplementedError(
-                None, None, f"There is no server to connect to at '{target}': sessions run in this process (target='')"
+                None,
+                None,
+                f"There is no server to connect to at '{target}': sessions run in this process (target='')",
             )
         if graph is not None and not isinstance(graph, Graph):
             raise TypeError(f"graph must be a Graph, not {type(graph).__name__}")
@@ -134,7 +138,9 @@ class BaseSession:
                 raise TypeError(f"The callable takes {len(tensors)} feeds, {len(args)} were given")
             if not accept_options and (options is not None or run_metadata is not None):
                 raise TypeError("Make the callable with accept_options=True to pass options or run_metadata")
-            arrays = [feed_array(self._graph, tensor, value) for tensor, value in zip(tensors, args, strict=True)]
+            arrays = [
+                feed_array(self._graph, tensor, value) for tensor, value in zip(tensors, args, strict=True)
+            ]
             executable = self._executable(taken, tensors)
             return taken.rebuild(self._run_step(executable, arrays, options, run_metadata))
 
@@ -182,7 +188,9 @@ class BaseSession:
                 executable = self._executables.get(signature)
                 if executable is None:
                     try:
-                        stage = prune(self._builder.stage(), signature.feeds, signature.fetches, signature.targets)
+                        stage = prune(
+                            self._builder.stage(), signature.feeds, signature.fetches, signature.targets
+                        )
                         executable = Executable(stage)
                     except errors.OpError as error:
                         self._point_at_operation(error)
@@ -210,7 +218,9 @@ class BaseSession:
             self._tell_stages(observers, executable.stage)
             collector = Collector(observers, info, executable.device)
             collector.begin()
-        timeout = (options.timeout_in_ms if options is not None else 0) or self._config.operation_timeout_in_ms
+        timeout = (
+            options.timeout_in_ms if options is not None else 0
+        ) or self._config.operation_timeout_in_ms
         step = StepRun(
             executable,
             info,
@@ -325,7 +335,9 @@ class Session(BaseSession):
     Several threads may call `run` at once.  Operations added to the graph later can be run like any other.
     """
 
-    def __init__(self, target: str = "", graph: Graph | None = None, config: ConfigProto | None = None) -> None:
+    def __init__(
+        self, target: str = "", graph: Graph | None = None, config: ConfigProto | None = None
+    ) -> None:
         super().__init__(target, graph, config)
         self._blocks: list[contextlib.ExitStack] = []
 
@@ -341,7 +353,9 @@ class Session(BaseSession):
         self.close()
 
     @staticmethod
-    def reset(target: str, containers: Sequence[str] | None = None, config: ConfigProto | None = None) -> None:
+    def reset(
+        target: str, containers: Sequence[str] | None = None, config: ConfigProto | None = None
+    ) -> None:
         """TensorFlow 1 resets a server's containers with this; sessions here keep their own, so there is nothing to reset."""
         del target, containers, config
 
@@ -349,7 +363,9 @@ class Session(BaseSession):
 class InteractiveSession(BaseSession):
     """A session that is the default from the start, for shells and notebooks; `close` ends that."""
 
-    def __init__(self, target: str = "", graph: Graph | None = None, config: ConfigProto | None = None) -> None:
+    def __init__(
+        self, target: str = "", graph: Graph | None = None, config: ConfigProto | None = None
+    ) -> None:
         super().__init__(target, graph, config)
         self._default_graph = self._graph.as_default() if graph is not None else None
         if self._default_graph is not None:

@@ -252,7 +252,9 @@ class ExecutorState:
         iteration = frame.iterations[number]
         if log is not None:
             log.append((self.outstanding, activation, order))
-            log.append((iteration.inputs, slice(item.start, item.end), iteration.inputs[item.start : item.end]))
+            log.append(
+                (iteration.inputs, slice(item.start, item.end), iteration.inputs[item.start : item.end])
+            )
             log.append((self, "_next_ready", self._next_ready))
         for slot in range(item.start, item.end):  # let go of the values
             iteration.inputs[slot] = ABSENT
@@ -426,7 +428,9 @@ class ExecutorState:
                         inputs[target.start + slot] = DEAD
                         self._count_dead(dead_counts, local)
                         # A loop's Merge waits for no NextIteration if what would enter the loop is dead.
-                        if pending[local] == 1 and (dead_counts[local] == target.n_inputs or item.flow == ENTER):
+                        if pending[local] == 1 and (
+                            dead_counts[local] == target.n_inputs or item.flow == ENTER
+                        ):
                             self._make_ready(target, frame, number, iteration)
                     elif pending[local] & 1:  # the first live input is the one that counts
                         inputs[target.start + slot] = value
@@ -448,7 +452,9 @@ class ExecutorState:
                 log.append((pending, local, pending[local]))
             if target.flow == MERGE:
                 pending[local] -= 2
-                if pending[local] == 0 or (pending[local] == 1 and dead_counts.get(local, 0) == target.n_inputs):
+                if pending[local] == 0 or (
+                    pending[local] == 1 and dead_counts.get(local, 0) == target.n_inputs
+                ):
                     self._make_ready(target, frame, number, iteration)
                 continue
             if all_dead:
@@ -458,7 +464,9 @@ class ExecutorState:
                 self._make_ready(target, frame, number, iteration)
 
     def _make_ready(self, item: Item, frame: Frame, number: int, iteration: Iteration) -> None:
-        activation = _new_tuple(Activation, (item, frame, number))  # past the named tuple's own, slower, constructor
+        activation = _new_tuple(
+            Activation, (item, frame, number)
+        )  # past the named tuple's own, slower, constructor
         if self._log is not None:
             self._log.append((self.outstanding, activation, _DELETE))
             self._log.append((iteration, "outstanding", iteration.outstanding))

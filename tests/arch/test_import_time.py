@@ -71,7 +71,9 @@ def test_import_engine_costs_a_small_multiple_of_numpy() -> None:
         numpy.append(seconds("import numpy"))
         whole.append(seconds("import engine"))
     ratio = (min(whole) - min(start)) / (min(numpy) - min(start))
-    assert ratio < 5, f"import engine takes {ratio:.1f} times as long as NumPy; see `python -X importtime -c 'import engine'`"
+    assert ratio < 5, (
+        f"import engine takes {ratio:.1f} times as long as NumPy; see `python -X importtime -c 'import engine'`"
+    )
 
 
 @pytest.mark.parametrize("module", LIGHT)

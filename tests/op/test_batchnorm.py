@@ -27,8 +27,14 @@ def test_value_and_gradients(data_format: str, training: bool) -> None:
     weights = RNG.normal(size=X.shape)
     given = X.transpose(0, 3, 1, 2) if first else X
     x, scale, offset = (tf.constant(a.astype(np.float32)) for a in (given, SCALE, OFFSET))
-    statistics = {} if training else {"mean": tf.constant(MEAN, tf.float32), "variance": tf.constant(VARIANCE, tf.float32)}
-    y, _, _ = tf.nn.fused_batch_norm(x, scale, offset, data_format=data_format, is_training=training, **statistics)
+    statistics = (
+        {}
+        if training
+        else {"mean": tf.constant(MEAN, tf.float32), "variance": tf.constant(VARIANCE, tf.float32)}
+    )
+    y, _, _ = tf.nn.fused_batch_norm(
+        x, scale, offset, data_format=data_format, is_training=training, **statistics
+    )
     towards = (weights.transpose(0, 3, 1, 2) if first else weights).astype(np.float32)
     gradients = tf.gradients(y, [x, scale, offset], grad_ys=tf.constant(towards))
     with tf.Session() as session:
@@ -56,7 +62,12 @@ def test_the_statistics_are_for_moving_averages() -> None:
     x, one, zero = tf.constant(X, tf.float32), tf.ones([2]), tf.zeros([2])
     _, mean, variance = tf.nn.fused_batch_norm(x, one, zero)
     _, blended_mean, blended_variance = tf.nn.fused_batch_norm(
-        x, one, zero, tf.constant(MEAN, tf.float32), tf.constant(VARIANCE, tf.float32), exponential_avg_factor=0.25
+        x,
+        one,
+        zero,
+        tf.constant(MEAN, tf.float32),
+        tf.constant(VARIANCE, tf.float32),
+        exponential_avg_factor=0.25,
     )
     with tf.Session() as session:
         found = session.run([mean, variance, blended_mean, blended_variance])
@@ -79,7 +90,10 @@ def test_shapes_that_do_not_fit() -> None:
         tf.nn.fused_batch_norm(tf.zeros([1, 2, 2]), tf.ones([2]), tf.zeros([2]))
     x, scale = tf.placeholder(tf.float32, None), tf.placeholder(tf.float32, None)
     y, _, _ = tf.nn.fused_batch_norm(x, scale, tf.zeros([2]))
-    with tf.Session() as session, pytest.raises(tf.errors.InvalidArgumentError, match="scale must have one element"):
+    with (
+        tf.Session() as session,
+        pytest.raises(tf.errors.InvalidArgumentError, match="scale must have one element"),
+    ):
         session.run(y, {x: np.zeros((1, 2, 2, 2)), scale: [1, 1, 1]})
 
 

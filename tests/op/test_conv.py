@@ -35,7 +35,9 @@ def correlate(images: Any, filters: Any, stride: tuple[int, int], pads: Any) -> 
 
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1), (3, 2)])
 @pytest.mark.parametrize("padding", ["VALID", "EXPLICIT"])
-def test_many_images_in_several_pieces(stride: tuple[int, int], padding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_images_in_several_pieces(
+    stride: tuple[int, int], padding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(im2col, "_CACHED_BYTES", 40_000)  # a few images at a time
     images = RNG.normal(size=(17, 9, 11, 3)).astype(np.float32)
     filters = RNG.normal(size=(3, 4, 3, 5)).astype(np.float32)
@@ -53,11 +55,15 @@ def test_many_images_in_several_pieces(stride: tuple[int, int], padding: str, mo
     for place in ((0, 0, 0, 0), (5, 4, 7, 2), (16, 8, 10, 1), (9, 0, 10, 0)):
         moved = np.zeros_like(images)
         moved[place] = 1
-        assert to_x[place] == pytest.approx((correlate(moved, filters, stride, pads) * weights).sum(), rel=1e-3, abs=1e-3)
+        assert to_x[place] == pytest.approx(
+            (correlate(moved, filters, stride, pads) * weights).sum(), rel=1e-3, abs=1e-3
+        )
     for place in ((0, 0, 0, 0), (2, 3, 2, 4), (1, 2, 0, 3)):
         moved = np.zeros_like(filters)
         moved[place] = 1
-        assert to_w[place] == pytest.approx((correlate(images, moved, stride, pads) * weights).sum(), rel=1e-3, abs=1e-3)
+        assert to_w[place] == pytest.approx(
+            (correlate(images, moved, stride, pads) * weights).sum(), rel=1e-3, abs=1e-3
+        )
 
 
 def test_same_padding_puts_the_odd_zero_behind() -> None:
@@ -70,7 +76,13 @@ def test_same_padding_puts_the_odd_zero_behind() -> None:
 def test_both_data_formats_say_the_same() -> None:
     images, filters = RNG.normal(size=(2, 6, 7, 3)), RNG.normal(size=(3, 2, 3, 4))
     last = tf.nn.conv2d(tf.constant(images), tf.constant(filters), [1, 2, 1, 1], "SAME")
-    first = tf.nn.conv2d(tf.constant(images.transpose(0, 3, 1, 2)), tf.constant(filters), [1, 1, 2, 1], "SAME", data_format="NCHW")
+    first = tf.nn.conv2d(
+        tf.constant(images.transpose(0, 3, 1, 2)),
+        tf.constant(filters),
+        [1, 1, 2, 1],
+        "SAME",
+        data_format="NCHW",
+    )
     a, b = run(last, first)
     np.testing.assert_allclose(a, b.transpose(0, 2, 3, 1), rtol=1e-12)
 

@@ -27,8 +27,12 @@ def test_both_agree_at_every_rank(shape: tuple[int, ...]) -> None:
     labels = RNG.integers(0, shape[-1], shape[:-1])
     expected = -np.take_along_axis(log_softmax(logits), labels[..., None], -1)[..., 0]
     one_hot = np.eye(shape[-1])[labels]
-    dense = tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.constant(one_hot), logits=tf.constant(logits))
-    sparse = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.constant(labels), logits=tf.constant(logits))
+    dense = tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=tf.constant(one_hot), logits=tf.constant(logits)
+    )
+    sparse = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.constant(labels), logits=tf.constant(logits)
+    )
     assert dense.shape.as_list() == sparse.shape.as_list() == list(shape[:-1])
     for value in run(dense, sparse):
         np.testing.assert_allclose(value, expected, rtol=1e-12)
@@ -50,7 +54,9 @@ def test_shapes_known_only_when_run() -> None:
 
 def test_another_axis() -> None:
     logits, labels = RNG.normal(size=(2, 5, 3)), RNG.dirichlet(np.ones(5), (2, 3)).transpose(0, 2, 1)
-    cost = tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.constant(labels), logits=tf.constant(logits), axis=1)
+    cost = tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=tf.constant(labels), logits=tf.constant(logits), axis=1
+    )
     assert cost.shape.as_list() == [2, 3]
     (value,) = run(cost)
     np.testing.assert_allclose(value, -(labels * log_softmax(logits, 1)).sum(1), rtol=1e-12)
@@ -71,7 +77,9 @@ def test_gradients_reach_labels_only_in_the_second_version() -> None:
     old = tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     new = tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
     assert tf.gradients(old, labels) == [None]
-    to_logits, to_labels, old_to_logits, values = run(*tf.gradients(new, [logits, labels]), *tf.gradients(old, logits), logits)
+    to_logits, to_labels, old_to_logits, values = run(
+        *tf.gradients(new, [logits, labels]), *tf.gradients(old, logits), logits
+    )
     np.testing.assert_allclose(to_labels, -log_softmax(values), rtol=1e-12)
     np.testing.assert_allclose(to_logits, np.exp(log_softmax(values)) - run(labels)[0], rtol=1e-12)
     np.testing.assert_allclose(to_logits, old_to_logits)
@@ -89,7 +97,9 @@ def test_large_logits_do_not_overflow() -> None:
     values = run(
         tf.nn.softmax(logits),
         tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[0, 0], logits=logits),
-        tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.constant([1.0, 0.0]), logits=tf.constant([1e30, -1e30])),
+        tf.nn.sigmoid_cross_entropy_with_logits(
+            labels=tf.constant([1.0, 0.0]), logits=tf.constant([1e30, -1e30])
+        ),
     )
     np.testing.assert_allclose(values[0], [[1, 0, 0], [1 / 3] * 3], rtol=1e-6)
     np.testing.assert_allclose(values[1], [0, np.log(3)], rtol=1e-6)
@@ -101,7 +111,9 @@ def test_sigmoid_and_weighted() -> None:
     p = 1 / (1 + np.exp(-x))
     plain, weighted = run(
         tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.constant(z), logits=tf.constant(x)),
-        tf.nn.weighted_cross_entropy_with_logits(labels=tf.constant(z), logits=tf.constant(x), pos_weight=3.0),
+        tf.nn.weighted_cross_entropy_with_logits(
+            labels=tf.constant(z), logits=tf.constant(x), pos_weight=3.0
+        ),
     )
     np.testing.assert_allclose(plain, -z * np.log(p) - (1 - z) * np.log1p(-p), rtol=1e-6)
     np.testing.assert_allclose(weighted, -3 * z * np.log(p) - (1 - z) * np.log1p(-p), rtol=1e-6)
@@ -118,20 +130,40 @@ def test_a_label_out_of_range_is_named() -> None:
     cost = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=tf.zeros([2, 5]))
     with tf.Session() as session:
         for wrong in (5, -1):
-            with pytest.raises(tf.errors.InvalidArgumentError, match=rf"label value of {wrong} .*range of \[0, 5\).*2 {wrong}"):
+            with pytest.raises(
+                tf.errors.InvalidArgumentError,
+                match=rf"label value of {wrong} .*range of \[0, 5\).*2 {wrong}",
+            ):
                 session.run(cost, {labels: [2, wrong]})
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: tf.nn.softmax_cross_entropy_with_logits(tf.zeros([2, 2]), tf.zeros([2, 2])), "named arguments"),
+        (
+            lambda: tf.nn.softmax_cross_entropy_with_logits(tf.zeros([2, 2]), tf.zeros([2, 2])),
+            "named arguments",
+        ),
         (lambda: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[1]), "must be provided"),
-        (lambda: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[[1]], logits=tf.zeros([1, 3])), "Rank mismatch"),
-        (lambda: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[1, 2], logits=tf.zeros([1, 3])), "Shape mismatch"),
+        (
+            lambda: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[[1]], logits=tf.zeros([1, 3])),
+            "Rank mismatch",
+        ),
+        (
+            lambda: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[1, 2], logits=tf.zeros([1, 3])),
+            "Shape mismatch",
+        ),
         (lambda: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=1, logits=1.0), "scalars"),
-        (lambda: tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.zeros([2]), logits=tf.zeros([3])), "same shape"),
-        (lambda: tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.zeros([2, 3]), logits=tf.zeros([2, 4])), "3.*4|4.*3"),
+        (
+            lambda: tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.zeros([2]), logits=tf.zeros([3])),
+            "same shape",
+        ),
+        (
+            lambda: tf.nn.softmax_cross_entropy_with_logits_v2(
+                labels=tf.zeros([2, 3]), logits=tf.zeros([2, 4])
+            ),
+            "3.*4|4.*3",
+        ),
         (lambda: tf.nn.softmax(tf.zeros([2]), axis=0, dim=0), "both 'axis' and 'dim'"),
     ],
 )

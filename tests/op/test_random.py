@@ -23,9 +23,7 @@ LOGITS = [[0.0, 1.0, -1.0, 2.0], [3.0, 0.5, 0.0, -2.0], [1.0, 1.0, 1.0, 1.0]]
 
 def golden(name: str) -> list[np.ndarray[Any, Any]]:
     case = GOLDEN[name]
-    return [
-        np.frombuffer(bytes.fromhex(run), case["dtype"]).reshape(case["shape"]) for run in case["runs"]
-    ]
+    return [np.frombuffer(bytes.fromhex(run), case["dtype"]).reshape(case["shape"]) for run in case["runs"]]
 
 
 def run_twice(tensor: Any) -> list[Any]:
@@ -40,7 +38,9 @@ EXACT = {
     "uniform float32": lambda: raw.RandomUniform([11], dtype=tf.float32, **SEEDS),
     "uniform float64": lambda: raw.RandomUniform([3, 3], dtype=tf.float64, **SEEDS),
     "uniform float16": lambda: raw.RandomUniform([9], dtype=tf.float16, **SEEDS),
-    "uniform, large and negative seeds": lambda: raw.RandomUniform([5], dtype=tf.float32, seed=-7, seed2=2**40 + 3),
+    "uniform, large and negative seeds": lambda: raw.RandomUniform(
+        [5], dtype=tf.float32, seed=-7, seed2=2**40 + 3
+    ),
     "uniform, nothing": lambda: raw.RandomUniform([0, 3], dtype=tf.float32, seed=1, seed2=1),
     "normal float32": lambda: raw.RandomStandardNormal([6, 7], dtype=tf.float32, seed=5, seed2=0),
     "normal float16": lambda: raw.RandomStandardNormal([10], dtype=tf.float16, seed=5, seed2=6),
@@ -108,7 +108,10 @@ def test_logarithm_sine_and_cosine_against_float64() -> None:
     assert np.max(np.abs(log32(np, x) - exact) / np.spacing(np.abs(exact).astype(np.float32))) < 0.82
     angle = rng.uniform(0, 2 * math.pi, 50_000).astype(np.float32)
     sine, cosine = sincos32(np, angle)
-    for ours, theirs in ((sine, np.sin(angle.astype(np.float64))), (cosine, np.cos(angle.astype(np.float64)))):
+    for ours, theirs in (
+        (sine, np.sin(angle.astype(np.float64))),
+        (cosine, np.cos(angle.astype(np.float64))),
+    ):
         assert np.max(np.abs(ours - theirs) / np.spacing(np.abs(theirs).astype(np.float32))) < 0.57
 
 
@@ -271,7 +274,9 @@ def test_dropout_passes_gradients_where_it_passes_values() -> None:
     np.testing.assert_array_equal(gradient, np.where(value == 0, 0, 2))
 
 
-@pytest.mark.parametrize("arguments", [{}, {"rate": 0.5, "keep_prob": 0.5}, {"rate": 1.0}, {"keep_prob": 0}, {"rate": -0.1}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"rate": 0.5, "keep_prob": 0.5}, {"rate": 1.0}, {"keep_prob": 0}, {"rate": -0.1}]
+)
 def test_dropout_refuses(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         tf.nn.dropout(tf.ones([3]), **arguments)

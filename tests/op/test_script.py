@@ -18,7 +18,9 @@ from engine.op.summarize import summarize
 def test_a_function_gets_arrays_and_returns_arrays() -> None:
     x = tf.placeholder(tf.float32, [None])
     doubled = tf.py_func(lambda a: a * 2, [x], tf.float32)
-    total, text = tf.py_func(lambda a, b: (np.int64(len(a)), f"{len(b)} words"), [x, ["a", "b"]], [tf.int64, tf.string])
+    total, text = tf.py_func(
+        lambda a, b: (np.int64(len(a)), f"{len(b)} words"), [x, ["a", "b"]], [tf.int64, tf.string]
+    )
     assert isinstance(doubled, tf.Tensor)
     assert doubled.shape.ndims is None
     with tf.Session() as session:
@@ -87,7 +89,10 @@ def test_exceptions(error: Exception, becomes: type[Exception]) -> None:
 
 def test_results_that_do_not_fit() -> None:
     with tf.Session() as session:
-        with pytest.raises(tf.errors.InvalidArgumentError, match="0-th value returned by pyfunc.* is float64, but expects float32"):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError,
+            match="0-th value returned by pyfunc.* is float64, but expects float32",
+        ):
             session.run(tf.py_func(lambda: np.zeros(2), [], tf.float32))
         with pytest.raises(tf.errors.InvalidArgumentError, match="returns 1 values, but expects to see 2"):
             session.run(tf.py_func(lambda: np.float32(1), [], [tf.float32, tf.float32])[0])
@@ -166,7 +171,11 @@ SUMMARIES: tuple[tuple[Any, int, str], ...] = (
     (np.array([True, False]), 3, "1 0"),
     (np.array([b"a b", b'c"\n'], object), 3, 'a b c\\"\\n'),
     (np.array([b"a b", b"c"], object), 1, "a b..."),
-    (np.array([1e-10, 1e10, np.nan, np.inf, -np.inf, 123456.789, 0.1], np.float32), -1, "1e-10 1e+10 nan inf -inf 123456.789 0.1"),
+    (
+        np.array([1e-10, 1e10, np.nan, np.inf, -np.inf, 123456.789, 0.1], np.float32),
+        -1,
+        "1e-10 1e+10 nan inf -inf 123456.789 0.1",
+    ),
     (np.array([0.1, 1 / 3, 1e300]), -1, "0.1 0.33333333333333331 1e+300"),
     (np.zeros((0, 3), np.float32), 3, ""),
     (np.zeros((2, 0), np.float32), 3, ""),
@@ -188,7 +197,9 @@ def test_assert_shows_its_data() -> None:
     checked = tf.Assert(tf.reduce_all(x > 0), ["x was", x], summarize=2)
     with tf.Session() as session:
         session.run(checked, {x: [1, 2, 3]})
-        with pytest.raises(tf.errors.InvalidArgumentError, match=r"assertion failed: \[x was\] \[1 -2\.\.\.\]"):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=r"assertion failed: \[x was\] \[1 -2\.\.\.\]"
+        ):
             session.run(checked, {x: [1, -2, 3]})
 
 

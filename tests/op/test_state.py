@@ -23,7 +23,9 @@ def test_a_variables_output_is_a_reference() -> None:
     assert raw.Assign(v, [1.0, 2.0]).dtype == tf.float32._as_ref
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int8", "uint8", "int32", "int64", "complex64"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float32", "float64", "int8", "uint8", "int32", "int64", "complex64"]
+)
 def test_assign_add_and_subtract(dtype: str) -> None:
     wanted = tf.as_dtype(dtype)
     v = variable((3,), wanted)
@@ -59,7 +61,9 @@ def test_reading_before_initializing_names_the_variable_and_the_way_out() -> Non
     v = variable(name="weights")
     with tf.Session() as session:
         for fetch in (v, raw.Identity(v), raw.AssignAdd(v, [1.0, 1.0]), raw.AssignSub(v, [1.0, 1.0])):
-            with pytest.raises(tf.errors.FailedPreconditionError, match="uninitialized value weights") as caught:
+            with pytest.raises(
+                tf.errors.FailedPreconditionError, match="uninitialized value weights"
+            ) as caught:
                 session.run(fetch)
             assert "initializer" in str(caught.value)
 
@@ -72,7 +76,9 @@ def test_shapes_are_checked_while_building_and_while_running() -> None:
     with pytest.raises(ValueError):
         raw.AssignAdd(v, 1.0)
     with tf.Session() as session:
-        with pytest.raises(tf.errors.InvalidArgumentError, match=r"shapes of both tensors to match.*\(2,\).*\[3\]"):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=r"shapes of both tensors to match.*\(2,\).*\[3\]"
+        ):
             session.run(raw.Assign(v, given), {given: [1, 2, 3]})
         session.run(raw.Assign(v, [1.0, 2.0]))
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[2\].*\[3\]"):

@@ -53,7 +53,7 @@ def test_a_row_that_comes_twice_is_updated_twice(kind: str, dtype: str) -> None:
         session.run(tf.global_variables_initializer())
         session.run(sparse.op)
         found = {name: session.run(variable) for name, variable in at_once.items()}
-    expected = {name: None for name in found}
+    expected = dict.fromkeys(found)
     with tf.Graph().as_default():
         rows = [variables(kind, row, dtype) for row in START]
         gradient = tf.placeholder(dtype, [2])
@@ -69,7 +69,9 @@ def test_a_row_that_comes_twice_is_updated_twice(kind: str, dtype: str) -> None:
             expected = {name: np.stack([session.run(row[name]) for row in rows]) for name in found}
     for name, value in found.items():
         # The sparse rules group the same sums differently, and a variance is a small difference of large numbers.
-        np.testing.assert_allclose(value, expected[name], rtol=1e-4 if dtype == "float32" else 1e-9, err_msg=name)
+        np.testing.assert_allclose(
+            value, expected[name], rtol=1e-4 if dtype == "float32" else 1e-9, err_msg=name
+        )
         assert value.dtype == dtype
 
 
@@ -113,7 +115,9 @@ def test_adam_with_nesterov_momentum() -> None:
         session.run(tf.global_variables_initializer())
         rate = 0.01 * np.sqrt(1 - 0.999) / (1 - 0.9)
         mean, square = 0.1 * 2.0, 0.001 * 4.0
-        np.testing.assert_allclose(session.run(changed), [1 - rate * (0.9 * mean + 0.1 * 2.0) / np.sqrt(square)], rtol=1e-4)
+        np.testing.assert_allclose(
+            session.run(changed), [1 - rate * (0.9 * mean + 0.1 * 2.0) / np.sqrt(square)], rtol=1e-4
+        )
 
 
 def test_scalars() -> None:

@@ -64,7 +64,11 @@ def test_what_is_fed_and_fetched_is_the_callers_own() -> None:
 @pytest.mark.parametrize(
     ("feed", "kind", "message"),
     [
-        (lambda x: {x: [1.0, 2.0, 3.0]}, ValueError, r"Cannot feed value of shape \(3,\) for Tensor 'x:0', which has shape '\(2,\)'"),
+        (
+            lambda x: {x: [1.0, 2.0, 3.0]},
+            ValueError,
+            r"Cannot feed value of shape \(3,\) for Tensor 'x:0', which has shape '\(2,\)'",
+        ),
         (lambda x: {x: ["a", "b"]}, ValueError, "Cannot feed a list for Tensor 'x:0' of dtype float32"),
         (lambda x: {x: tf.constant([1.0, 2.0])}, TypeError, "cannot be a Tensor"),
         (lambda x: {"nowhere:0": 1.0}, TypeError, "Cannot interpret feed_dict key"),
@@ -81,7 +85,10 @@ def test_bad_feeds_are_named(feed: Any, kind: type[Exception], message: str) -> 
 
 def test_an_integer_that_does_not_fit_is_refused() -> None:
     x = tf.placeholder(tf.int8, [])
-    with tf.Session() as session, pytest.raises(TypeError, match="300 is not compatible with Tensor type int8"):
+    with (
+        tf.Session() as session,
+        pytest.raises(TypeError, match="300 is not compatible with Tensor type int8"),
+    ):
         session.run(x, {x: 300})
 
 
@@ -299,7 +306,9 @@ class Recording(observe.Observer):
         self.calls.append(("end", type(error)))
 
 
-@pytest.mark.parametrize("level", [observe.TraceLevel.TIMES, observe.TraceLevel.VALUES, observe.TraceLevel.FULL])
+@pytest.mark.parametrize(
+    "level", [observe.TraceLevel.TIMES, observe.TraceLevel.VALUES, observe.TraceLevel.FULL]
+)
 def test_observers_are_told_what_their_level_asks_for(level: observe.TraceLevel) -> None:
     a = tf.constant(3.0, name="a")
     b = tf.sqrt(a * 0.0 - 1.0, name="b")

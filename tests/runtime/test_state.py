@@ -76,7 +76,9 @@ def nested_program(x: tf.Tensor) -> tf.Tensor:
     """A loop with a cond in it, whose one branch holds a loop."""
 
     def inner(v: tf.Tensor) -> tf.Tensor:
-        return tf.while_loop(lambda j, a: j < 3, lambda j, a: (j + 1, a + 1), [0, v], parallel_iterations=2)[1]
+        return tf.while_loop(lambda j, a: j < 3, lambda j, a: (j + 1, a + 1), [0, v], parallel_iterations=2)[
+            1
+        ]
 
     def body(i: tf.Tensor, v: tf.Tensor) -> Any:
         return i + 1, tf.cond(tf.equal(i % 2, 0), lambda: inner(v), lambda: v * 2)
@@ -243,7 +245,9 @@ def test_every_iteration_runs_the_body_once() -> None:
         if activation.name == "while/here":
             runs.append((activation.iteration, outcome.outputs is not None))
         step.finish(activation, outcome)
-    assert sorted(runs) == [(i, i < 7) for i in range(8)]  # the eighth is dead: the Switch sent its token to the Exit
+    assert sorted(runs) == [
+        (i, i < 7) for i in range(8)
+    ]  # the eighth is dead: the Switch sent its token to the Exit
 
 
 def test_waiting_names_what_has_arrived() -> None:
@@ -271,7 +275,9 @@ def test_a_cycle_is_named() -> None:
     b = tf.sqrt(a, name="b")
     c = tf.square(b, name="c")
     b.op._update_input(0, c)
-    with pytest.raises(errors.InvalidArgumentError, match="cycle that no NextIteration closes: (b <- c <- b|c <- b <- c)"):
+    with pytest.raises(
+        errors.InvalidArgumentError, match="cycle that no NextIteration closes: (b <- c <- b|c <- b <- c)"
+    ):
         executable(c)
 
 
@@ -284,7 +290,9 @@ def test_a_tensor_of_a_loop_used_outside_is_named() -> None:
 
     tf.while_loop(lambda i: i < 3, body, [0])
     outside = tf.constant(1, name="outside")
-    with pytest.raises(errors.InvalidArgumentError, match="different frames.*'while/add'|different frames.*'outside'"):
+    with pytest.raises(
+        errors.InvalidArgumentError, match="different frames.*'while/add'|different frames.*'outside'"
+    ):
         executable(tf.add(inside[0], outside))
 
 

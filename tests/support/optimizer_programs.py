@@ -72,5 +72,7 @@ def nodes(graph: Any) -> list[list[Any]]:
         beside = sorted(each.decode() for each in node.attr["_class"].list.s) if "_class" in node.attr else []
         if any("gradients" in each for each in beside):
             continue
-        found.append([node.name, node.op, data + sorted(each for each in inputs if each.startswith("^")), beside])
+        found.append(
+            [node.name, node.op, data + sorted(each for each in inputs if each.startswith("^")), beside]
+        )
     return sorted(found)

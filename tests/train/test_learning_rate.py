@@ -27,7 +27,10 @@ CASES: dict[str, tuple[Callable[[Any], Any], Callable[[int], float]]] = {
         lambda s: tf.train.exponential_decay(0.5, s, 10, 0.9, staircase=True),
         lambda s: 0.5 * 0.9 ** (s // 10),
     ),
-    "natural": (lambda s: tf.train.natural_exp_decay(0.5, s, 10, 0.9), lambda s: 0.5 * math.exp(-0.9 * s / 10)),
+    "natural": (
+        lambda s: tf.train.natural_exp_decay(0.5, s, 10, 0.9),
+        lambda s: 0.5 * math.exp(-0.9 * s / 10),
+    ),
     "inverse": (lambda s: tf.train.inverse_time_decay(0.5, s, 10, 0.9), lambda s: 0.5 / (1 + 0.9 * s / 10)),
     "inverse in steps": (
         lambda s: tf.train.inverse_time_decay(0.5, s, 10, 0.9, staircase=True),
@@ -45,8 +48,10 @@ CASES: dict[str, tuple[Callable[[Any], Any], Callable[[int], float]]] = {
     ),
     "linear cosine": (
         lambda s: tf.train.linear_cosine_decay(0.5, s, 10, 0.5, 0.1, 0.01),
-        lambda s: 0.5
-        * ((0.1 + 1 - min(s, 10) / 10) * 0.5 * (1 + math.cos(2 * math.pi * 0.5 * min(s, 10) / 10)) + 0.01),
+        lambda s: (
+            0.5
+            * ((0.1 + 1 - min(s, 10) / 10) * 0.5 * (1 + math.cos(2 * math.pi * 0.5 * min(s, 10) / 10)) + 0.01)
+        ),
     ),
 }
 

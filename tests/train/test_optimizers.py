@@ -83,7 +83,10 @@ RULES: dict[str, tuple[Callable[[], Any], Callable[[Array, Array, dict[str, Any]
     "adam": (lambda: tf.train.AdamOptimizer(0.01), adam),
     "adagrad": (lambda: tf.train.AdagradOptimizer(0.1), adagrad),
     "rms_prop": (lambda: tf.train.RMSPropOptimizer(0.01, momentum=0.5), rms_prop),
-    "centered_rms_prop": (lambda: tf.train.RMSPropOptimizer(0.01, momentum=0.5, centered=True), centered_rms_prop),
+    "centered_rms_prop": (
+        lambda: tf.train.RMSPropOptimizer(0.01, momentum=0.5, centered=True),
+        centered_rms_prop,
+    ),
     "decayed": (
         lambda: tf.train.GradientDescentOptimizer(
             tf.train.exponential_decay(0.1, tf.train.get_or_create_global_step(), 4, 0.8, staircase=True)

@@ -120,25 +120,25 @@ def training() -> Stage:
     return stage_from(TRAINING)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_stage() -> Callable[..., Stage]:
     """`stage_from`: a stage from one line a node."""
     return stage_from
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_executions() -> Callable[..., Executions]:
     """`executions_of`: a batch from (node, start, end, thread) rows."""
     return executions_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_step() -> Callable[..., Any]:
     """`step_row`: a row like the trace reader's, from number, start, duration and error."""
     return step_row
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def trace() -> Callable[..., tuple[Any, list[str], list[Executions]]]:
     """A step of random bars: `trace(seed, bars, threads)` on two devices, without overlaps on a thread."""
 

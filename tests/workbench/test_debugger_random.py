@@ -54,6 +54,8 @@ class Wanderer:
             at = view.activation
             item = stepping.step.program.by_name[at.node]
             pending = frames[at.frame].iterations[at.iteration].pending[item.local]
+            ready = {(each.item, each.frame.id, each.iteration) for each in stepping.ready}
+            assert (item, at.frame, at.iteration) not in ready
             assert item.index not in stepping.done.get((at.frame, at.iteration), {}), "it has executed"
             if item.flow != MERGE:
                 # Every token that the machine still waits for is shown as missing, control edges included.
@@ -102,24 +104,18 @@ def walk(fetches: Any) -> Any:
         return session.run(fetches)
 
 
-def test_control_edges_out_of_enter_and_next_iteration() -> None:
-    """A loop by hand, in whose body nodes wait for its Enter, and for the NextIteration of the turn before."""
+def test_control_edges_out_of_an_enter() -> None:
+    """A loop by hand, in whose body a node waits for a constant Enter."""
     with tf.Graph().as_default():
         enter = raw.Enter(data=tf.constant(0), frame_name="loop")
-        held = raw.Enter(data=tf.constant(5), frame_name="loop", is_constant=True)
-        merge, _ = raw.Merge(inputs=[enter, enter])
-        again = raw.LoopCond(
-            input=tf.less(merge, raw.Enter(data=tf.constant(3), frame_name="loop", is_constant=True))
+        held, one, limit = (
+            raw.Enter(data=tf.constant(value), frame_name="loop", is_constant=True) for value in (5, 1, 3)
         )
-        leave, stay = raw.Switch(data=merge, pred=again)
-        one = raw.Enter(data=tf.constant(1), frame_name="loop", is_constant=True)
-        following = raw.NextIteration(data=tf.add(stay, one))
-        merge.op._update_input(1, following)
-        with tf.control_dependencies([held.op, enter.op]):
-            late = tf.identity(
-                stay, name="late"
-            )  # the Enter that is not constant reaches the first turn only
-        del late
+        merge, _ = raw.Merge(inputs=[enter, enter])
+        leave, stay = raw.Switch(data=merge, pred=raw.LoopCond(input=tf.less(merge, limit)))
+        with tf.control_dependencies([held.op]):
+            late = tf.identity(stay, name="late")
+        merge.op._update_input(1, raw.NextIteration(data=tf.add(late, one)))
         assert walk(raw.Exit(data=leave)) == 3
 
 

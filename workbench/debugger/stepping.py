@@ -115,7 +115,7 @@ class Stepping:
                 if ended in self.done:
                     entry.dropped[ended] = self.done.pop(ended)
             elif change is FrameChange.FRAME_END and changed.parent is not None:
-                for left_dead in ():
+                for left_dead in changed.dead_exits:
                     self._note(entry, (changed.parent.id, changed.parent_iteration), left_dead, True)
         entry.nbytes = sum(getattr(value, "nbytes", 0) for value in entry.outputs or ())
         self._bytes += entry.nbytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.runtime.program import ENTER, MERGE, NEXT_ITERATION, Item, Program
+from engine.runtime.program import ENTER, MERGE, Item, Program
 from engine.runtime.state import ABSENT, DEAD, Activation, Frame, Iteration
 from workbench.debugger.breakpoints import Breakpoints
 from workbench.debugger.snapshot import (
@@ -103,8 +103,6 @@ def _control_state(stepping: Stepping, source: Item, frame: Frame, number: int) 
     place = (frame.id, number)
     if source.flow == ENTER and frame.parent is not None:
         place = (frame.parent.id, frame.parent_iteration)
-    elif source.flow == NEXT_ITERATION:
-        place = (frame.id, number - 1)
     dead = stepping.done.get(place, {}).get(source.index)
     if dead is None:
         return TokenState.MISSING
