@@ -113,6 +113,7 @@ from engine.op import stacks as _stacks
 from engine.op import tensor_arrays as _tensor_arrays
 from engine.op import sparse_training_ops as _sparse_training_ops
 from engine.op import training_ops as _training_ops
+from engine.control.case import *
 from engine.control.check import *
 from engine.control.cond import *
 from engine.control.functional import *
@@ -121,7 +122,7 @@ from engine.control.tensor_array import *
 from engine.control.while_loop import *
 from engine.autodiff import flow as _flow
 from engine.autodiff.gradients import (
-    AggregationMethod,
+
     RegisterGradient,
     UnconnectedGradients,
     gradients,

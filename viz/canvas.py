@@ -1,8 +1,8 @@
 """Lines and labels on a grid of cells.
 
 `trace` paints lines into a mapping from cells to bits: in which directions lines leave the cell, whether one turns there, and
-whether any is solid.  It relies on what `viz.routing` makes sure of: lines that lie upon each other belong together.  So where a line
-turns, all that meet in the cell join (``├``); elsewhere they cross, the one that goes up and down in front (``│``).
+whether any is solid.  It relies on what `viz.routing` makes sure of: lines that lie upon each other belong together.  So where a
+line turns, all that meet in the cell join (``├``); elsewhere they cross, the one that goes up and down in front (``│``).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def trace(lines: Iterable[tuple[Sequence[Cell], bool]]) -> Trace:
 
 
 class Canvas:
-    """`width` by `height` cells with the lines of `base` in style `plain`; what is in `lifted` has another style, the last first."""
+    """`width` by `height` cells with the lines of `base` in style `plain`; those in `lifted` have another, the last first."""
 
     def __init__(
         self,

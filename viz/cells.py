@@ -105,6 +105,23 @@ def spread(left: Line, right: Line, width: int, fill: Style = EMPTY) -> Line:
     return [*fit(left, width - size - 1, fill), (" ", fill), *right] if size else fit(left, width, fill)
 
 
+def wrap(text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width` cells, broken between words; a longer word is broken where it must be."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        while cell_len(word) > width:
+            head = set_cell_size(word, width).rstrip()
+            lines += [line, head] if line else [head]
+            line, word = "", word[len(head) :]
+        if line and cell_len(line) + 1 + cell_len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return [*lines, line] if line else lines
+
+
 class Page:
     """Builds a drawing line by line."""
 

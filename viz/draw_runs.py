@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from rich.style import Style
 
 from viz import format as fmt
-from viz.cells import Drawing, Line, Page, fit
+from viz.cells import Drawing, Line, Page, fit, wrap
 from viz.palette import Palette
 from viz.runs_model import RunRow
 
@@ -166,19 +167,6 @@ def _environment(page: Page, row: RunRow, palette: Palette, inner: int) -> None:
             page.add((f" {label:<10}", palette.quiet), (fmt.shorten_name(text, inner - 11), palette.plain))
 
 
-def _wrapped(page: Page, text: str, style: object, width: int, most: int = 6) -> None:
-    from rich.style import Style
-
-    assert isinstance(style, Style)
-    words = text.split()
-    line = ""
-    lines = []
-    for word in words:
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    lines.append(line)
-    for shown in lines[:most]:
-        page.add((" " + fmt.shorten(shown, width), style))
+def _wrapped(page: Page, text: str, style: Style, width: int, most: int = 6) -> None:
+    for line in wrap(text, width)[:most]:
+        page.add((" " + line, style))

@@ -5,6 +5,8 @@ Marks: ``▶`` runs next, ``●`` a breakpoint, ``✓`` a token that has arrived
 
 from __future__ import annotations
 
+import re
+
 from rich.style import Style
 
 from viz import format as fmt
@@ -30,15 +32,20 @@ def status_line(view: StepView, palette: Palette, width: int) -> Line:
     mark, colour, words = STATUS.get(view.status, ("?", "muted", view.status))
     text = view.reason if view.status == "stopped" and view.reason else words
     left: Line = [(f" {mark} ", palette.style(getattr(palette, colour), bold=True)), (text, palette.plain)]
-    right = (
-        f"{fmt.count(view.executed)} run · {fmt.plural(view.nodes, 'node')} · {view.title} "
-        if view.title
-        else ""
-    )
+    rights = [""]
     if view.is_over and view.exit_code is not None:
-        right = f"exit status {view.exit_code} "
-    if len(right) > width - 24:
-        right = f"{fmt.count(view.executed)} run " if view.title else ""
+        rights = [f"exit status {view.exit_code} ", ""]
+    elif view.title:
+        run = f"{fmt.count(view.executed)} run"
+        rights = [
+            f"{run} · {fmt.plural(view.nodes, 'node')} · {view.title} ",
+            f"{run} · {view.title} ",
+            f"{run} ",
+            "",
+        ]
+    # What is said on the left matters more.
+    room = width - len(text) - 5
+    right = next((each for each in rights if len(each) <= room), "")
     return spread(left, [(right, palette.dim)], width)
 
 
@@ -78,9 +85,8 @@ def value_pieces(token: Token, palette: Palette, width: int) -> list[Piece]:
     kind = fmt.shorten(kind, width)
     pieces: list[Piece] = [(kind, palette.quiet)]
     left = width - len(kind) - 2
-    scalar = all(dim == 1 for dim in token.shape)
     text = token.text
-    if len(text) > left and not scalar and token.low is not None and token.high is not None:
+    if (len(text) > left or not token.complete) and token.low is not None and token.high is not None:
         text = f"{fmt.number(token.low)} … {fmt.number(token.high)}"
         if token.mean is not None:
             text += f", mean {fmt.number(token.mean)}"
@@ -245,16 +251,27 @@ def draw_source(source: Source | None, palette: Palette, width: int, height: int
     return page.drawing()
 
 
-def draw_text(text: str, style: Style, width: int, *, wrap: bool = True) -> Drawing:
-    """Plain text, its long lines broken, for output and tracebacks."""
+_ESCAPES = re.compile(r"\x1b(\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\^_])")
+
+
+def draw_text(text: str, style: Style, width: int) -> Drawing:
+    """What a program printed, for output and tracebacks: long lines broken, colours and other control sequences left out.
+
+    Of a line that was written over (a progress bar) the last state is shown.
+    """
     page = Page(width)
     room = max(4, width - 1)
-    for line in text.expandtabs(4).splitlines():
-        line = "".join(character for character in line if character.isprintable())
-        while wrap and len(line) > room:
+    for line in _ESCAPES.sub("", text).split("\n"):
+        line = line.rstrip("\r").rpartition("\r")[2]
+        line = "".join(
+            character for character in line if character.isprintable() or character == "\t"
+        ).expandtabs(4)
+        while len(line) > room:
             page.add((" " + line[:room], style))
             line = "  " + line[room:]
         page.add((" " + line, style))
+    while page.lines and not "".join(piece for piece, _ in page.lines[-1]).strip():
+        page.lines.pop()
     return page.drawing()
 
 

@@ -256,14 +256,14 @@ class ScopeTree:
         groups = _group(members, limit)
         items: list[Item] = []
         owner: dict[str, str] = {}
-        for label, group in groups:
+        for position, (label, group) in enumerate(groups):
             names = [name for member in group for name in member.names]
             if len(group) == 1:
                 member = group[0]
                 kind = Kind.OP if member.scope is None else Kind.SCOPE
                 item = Item(member.key, member.label, kind, len(names), names[0])
             else:
-                item_key = f"{key if key != ROOT else ''}{label}"
+                item_key = f"{key if key != ROOT else ''}{label}#{position}"
                 self._series[item_key] = _Series(scope, label, tuple(group), key)
                 item = Item(item_key, label, Kind.SERIES, len(names), names[0])
             items.append(item)
@@ -426,7 +426,10 @@ def _group(members: list[_Member], limit: int) -> list[tuple[str, list[_Member]]
     if len(groups) <= limit:
         return groups
     for name in (_series_name, _type_name):
-        groups = _merge(groups, name, limit)
+        merged = _merge(groups, name, limit)
+        # One series of everything would look the same inside.
+        if len(merged) > 1:
+            groups = merged
         if len(groups) <= limit:
             return groups
     # Nothing in common any more: stretches of the list.
@@ -434,7 +437,7 @@ def _group(members: list[_Member], limit: int) -> list[tuple[str, list[_Member]]
     found: list[tuple[str, list[_Member]]] = []
     for start in range(0, len(groups), size):
         stretch = groups[start : start + size]
-        label = stretch[0][0] if len(stretch) == 1 else f"{stretch[0][0]} … {stretch[-1][0]} *{start}"
+        label = stretch[0][0] if len(stretch) == 1 else f"{stretch[0][0]} … {stretch[-1][0]}"
         found.append((label, [member for _, group in stretch for member in group]))
     return found
 

@@ -78,7 +78,9 @@ def node_card(stage: Stage, name: str, timings: Timings | None = None) -> Card:
         if site.source:
             about.append(CardRow("", site.source))
     if node.original:
-        about.append(CardRow("gradient of", node.original, "", node.original if node.original in stage.nodes else None))
+        about.append(
+            CardRow("gradient of", node.original, "", node.original if node.original in stage.nodes else None)
+        )
     if timings is not None:
         about += _time_rows(timings, (name,))
     sections.append(("", tuple(about)))

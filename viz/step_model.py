@@ -34,7 +34,8 @@ class Activation:
 class Token:
     """What is at an input or came out of an output; `state` is 'value', 'dead' or 'missing'.
 
-    `text` is the value on one line, `type` its dtype and shape, `note` its range and counts of NaN and infinity.
+    `text` is the value on one line, `complete` whether that is all of it; `low`, `high` and `mean` are over the finite elements,
+    `nan` and `inf` count the others.
     """
 
     slot: int
@@ -43,6 +44,7 @@ class Token:
     type: str
     shape: tuple[int, ...]
     text: str
+    complete: bool
     low: float | None
     high: float | None
     mean: float | None
@@ -235,6 +237,7 @@ def _tokens(rows: Sequence[Any]) -> tuple[Token, ...]:
                 type=str(value.get("dtype", "")),
                 shape=tuple(value.get("shape", ())),
                 text=" ".join(str(value.get("text", "")).split()),
+                complete=bool(value.get("complete", True)),
                 low=value.get("minimum"),
                 high=value.get("maximum"),
                 mean=value.get("mean"),

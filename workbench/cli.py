@@ -59,8 +59,28 @@ def _script(function: F) -> F:
     return click.argument("script", metavar="SCRIPT")(function)
 
 
+def _version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from importlib import metadata
+
+    try:
+        number = metadata.version("dataflow-workbench")
+    except metadata.PackageNotFoundError:
+        number = "from its source, not installed"
+    click.echo(f"workbench {number}")
+    context.exit()
+
+
 @click.group(context_settings=CONTEXT)
-@click.version_option(package_name="dataflow-workbench", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Run, record, step and look at dataflow graphs."""
 

@@ -1,9 +1,9 @@
-"""Runs one command and makes sure that it does not outlive whoever asked for it: ``guard.py FD GROUP COMMAND…``.
+"""Runs one command and makes sure that it does not outlive whoever asked for it: ``guard.py FD GROUP PRIVATE COMMAND…``.
 
 A front end starts this tiny process, which starts the user's script and waits.  `FD` is the reading end of a pipe whose other
 end only the front end holds: when the front end ends, however it ends, the pipe closes and the script is killed, with its whole
-process group where `GROUP` is 1 (the guard then leads the group).  When the script ends first, the guard ends in the same
-way: with its exit status, or by the signal that killed it.
+process group where `GROUP` is 1 (the guard then leads the group), and the directory `PRIVATE` is removed (none if it is '').
+When the script ends first, the guard ends in the same way: with its exit status, or by the signal that killed it.
 
 It imports nothing but the standard library and runs with ``python -I -S``, so it costs about ten milliseconds.  An argument
 ``{guard}`` in the command is replaced by the guard's process number.
@@ -24,7 +24,8 @@ FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, sign
 def main(arguments: list[str]) -> None:
     """Start the command and wait for its end or for the pipe's; does not return."""
     lifeline, leads_group = int(arguments[0]), arguments[1] == "1"
-    command = [str(os.getpid()) if word == "{guard}" else word for word in arguments[2:]]
+    private = arguments[2]
+    command = [str(os.getpid()) if word == "{guard}" else word for word in arguments[3:]]
 
     # SIGCHLD wakes `select` through this pipe; there is no moment at which a child's end could be missed.
     woken, wake = os.pipe()
@@ -61,11 +62,21 @@ def main(arguments: list[str]) -> None:
             with contextlib.suppress(BlockingIOError):
                 os.read(woken, 4096)
         if lifeline in readable and not os.read(lifeline, 1):
-            if leads_group:
-                os.killpg(0, signal.SIGKILL)  # this process too
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+            _remove(private)
+            if leads_group:
+                os.killpg(0, signal.SIGKILL)  # this process too
             os._exit(137)
+
+
+def _remove(directory: str) -> None:
+    """Remove a directory of files, which nobody else is left to remove."""
+    if directory:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(directory):
+                os.unlink(entry.path)
+            os.rmdir(directory)
 
 
 def _end_like(status: int) -> None:

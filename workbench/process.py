@@ -34,6 +34,7 @@ class ChildProcess:
     own_group: make it the leader of its own session and process group.  Without this it belongs to our terminal's foreground
         job, gets its Ctrl-C, and may read from it.
     stdin: False connects it to /dev/null.
+    private: a directory of its own, which is removed when it is terminated, and also when we are killed.
 
     Raises OSError if the guard cannot be started.
     """
@@ -45,16 +46,26 @@ class ChildProcess:
         capture: bool = True,
         own_group: bool = True,
         stdin: bool = False,
+        private: Path | None = None,
     ) -> None:
         self.own_group = own_group
         self._tail = _Tail()
         self._reader: threading.Thread | None = None
-        self._private: Path | None = None
+        self._private = private
         self._drained = False
         lifeline, self._lifeline = os.pipe()
+        guard = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(GUARD),
+            str(lifeline),
+            str(int(own_group)),
+            str(private or ""),
+        ]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(GUARD), str(lifeline), str(int(own_group)), *command],
+                [*guard, *command],
                 stdin=None if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if capture else None,
                 stderr=subprocess.STDOUT if capture else None,
@@ -63,6 +74,8 @@ class ChildProcess:
             )
         except BaseException:
             os.close(self._lifeline)
+            if private is not None:
+                shutil.rmtree(private, ignore_errors=True)
             raise
         finally:
             os.close(lifeline)
@@ -120,10 +133,6 @@ class ChildProcess:
             shutil.rmtree(self._private, ignore_errors=True)
             self._private = None
         return code
-
-    def adopt(self, directory: Path) -> None:
-        """Remove `directory` when this process is terminated."""
-        self._private = directory
 
     def __enter__(self) -> Self:
         return self

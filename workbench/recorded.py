@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,12 +37,7 @@ class RecordedProcess(ChildProcess):
         command = host_command(
             script, args, trace=trace, logdir=logdir, run_file=self._run_file, line_buffered=not attached
         )
-        try:
-            super().__init__(command, capture=capture, own_group=not attached, stdin=attached)
-        except BaseException:
-            shutil.rmtree(private, ignore_errors=True)
-            raise
-        self.adopt(private)
+        super().__init__(command, capture=capture, own_group=not attached, stdin=attached, private=private)
 
     @property
     def run_path(self) -> Path | None:

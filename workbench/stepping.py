@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from workbench.debugger.client import DebugClient, LaunchError
-from workbench.debugger.commands import CommandError, parse, split
+from workbench.debugger.commands import parse, split
+from workbench.debugger.moves import CommandError
 from workbench.debugger.repl import Repl, typed
 from workbench.debugger.snapshot import Status
 
@@ -69,4 +71,4 @@ def in_terminal(
         click.echo(f"workbench: {error}", err=True)
         return 2
     with client:
-        return open_application(debug=client)
+        return open_application(debug=client, logdir=Path(logdir))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.autodiff import slices
+from engine.autodiff.accumulate import accumulate, accumulate_slices
 from engine.autodiff.gradients import RegisterGradient, no_gradient
-from engine.autodiff.loops import GradientContext
-from engine.control.context import CondContext, WhileContext, output_context, switch_ref_or_tensor
+from engine.autodiff.loop import GradientContext
+from engine.control.context import CondContext, WhileContext, output_context
 from engine.graph.default import get_default_graph
 from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.operation import Operation
-from engine.graph.tensor import Tensor
 from engine.op.registry import raw
 
 
@@ -35,22 +36,21 @@ def _switch(op: Operation, *grads: Any) -> Any:
         if merge is not None:
             # The second visit, from inside the loop: this is the gradient of the next (that is, earlier) iteration.
             if grads[1] is not None:
-                following = raw.NextIteration(grads[1], name="NextIteration")
-                merge.op._update_input(1, following)
+                slices.close_loop(merge, grads[1])
             return None, None
         if grads[0] is None:
             return None, None
         # The first visit, from the Exit: the back edge is filled in at the second.
-        merge = raw.Merge([grads[0], grads[0]], name="b_switch")[0]
+        merge = slices.merge([grads[0], grads[0]], name="b_switch")
         loop.gradient.switches[op] = merge
         return merge, None
     if isinstance(context, CondContext):
         if grads[1 - context.branch] is None:
             return None, None
-        return raw.Merge(list(grads), name="cond_grad")[0], None
-    on_false = raw.Switch(grads[0], op._inputs[1])[0]
-    on_true = raw.Switch(grads[1], op._inputs[1])[1]
-    return raw.Merge([on_false, on_true])[0], None
+        return slices.merge(grads, name="cond_grad"), None
+    on_false = slices.switch(grads[0], op._inputs[1])[0]
+    on_true = slices.switch(grads[1], op._inputs[1])[1]
+    return slices.merge([on_false, on_true], name="Merge"), None
 
 
 @RegisterGradient("Merge")
@@ -60,13 +60,12 @@ def _merge(op: Operation, grad: Any, _: Any) -> Any:
     loop = _backward_loop()
     if isinstance(context, WhileContext):
         assert loop is not None and loop.pivot is not None
-        return switch_ref_or_tensor(grad, loop.pivot)
+        return slices.switch(grad, loop.pivot)
     if isinstance(context, CondContext):
         pred = context.pred if loop is None else loop.gradient.backward_predicate(context)
-        with get_default_graph().colocate_with(grad, ignore_existing=True):
-            return list(raw.Switch(grad, pred, name="cond_grad"))
+        return slices.switch(grad, pred, name="cond_grad")
     chosen = [raw.Equal(op.outputs[1], i) for i in range(len(op._inputs))]
-    return [switch_ref_or_tensor(grad, each)[1] for each in chosen]
+    return [slices.switch(grad, each)[1] for each in chosen]
 
 
 @RegisterGradient("Exit")
@@ -81,14 +80,8 @@ def _exit(op: Operation, grad: Any) -> Any:
             f"Second-order gradient for while loops not supported: '{op.name}' is the result of a loop's gradient. "
             "Write the loop out, or use tf.stop_gradient."
         )
-    if isinstance(grad, IndexedSlices):
-        raise TypeError(f"The gradient of the loop result '{op.name}' is IndexedSlices; make it dense with tf.convert_to_tensor")
-    loop.known.add(grad)
-    entered = raw.Enter(
-        grad, frame_name=loop.name, is_constant=False, parallel_iterations=loop.parallel_iterations, name="b_exit"
-    )
-    loop.loop_enters.append(entered)
-    return entered
+    loop.known.update(slices.components(grad))
+    return slices.enter(grad, loop.enter)
 
 
 @RegisterGradient("NextIteration")
@@ -105,18 +98,12 @@ def _enter(op: Operation, grad: Any) -> Any:
         return grad
     if op.attrs["is_constant"]:
         if isinstance(grad, IndexedSlices):
-            grad = _dense(grad)
-        return loop.gradient.accumulate(op, grad)
-    result: Tensor = raw.Exit(grad, name="Exit")
-    loop.loop_exits.append(result)
-    loop.leave([result])
+            return accumulate_slices(loop.gradient, op, grad)
+        return accumulate(loop.gradient, op, grad)
+    result = slices.mapped(lambda tensor: raw.Exit(tensor, name="Exit"), grad)
+    loop.loop_exits.extend(slices.components(result))
+    loop.leave(slices.components(result))
     return result
-
-
-def _dense(grad: IndexedSlices) -> Tensor:
-    from engine.graph.convert import convert_to_tensor
-
-    return convert_to_tensor(grad)
 
 
 for _stack_op in ("StackPushV2", "StackPopV2"):

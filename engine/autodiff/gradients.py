@@ -12,7 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from engine.autodiff.loops import LoopGradients, is_loop_switch
+from engine.autodiff.aggregate import AggregationMethod, aggregate, check_method
+from engine.autodiff.loop import is_loop_switch
+from engine.autodiff.loops import LoopGradients
 from engine.control.context import is_loop_exit
 from engine.control.group import tuple as gated_tuple
 from engine.graph.convert import convert_to_tensor, internal_convert_to_tensor_or_indexed_slices
@@ -21,19 +23,11 @@ from engine.graph.graph import Graph
 from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
+from engine.op.fills import zeros_like
 from engine.op.registry import NotDifferentiable, raw
 
 Gradient = Any  # Tensor, IndexedSlices or None
 GradientFunction = Callable[..., Any]
-
-
-class AggregationMethod:
-    """How gradients that meet at one tensor are added up; all of them give the same sum here."""
-
-    ADD_N = 0
-    DEFAULT = ADD_N
-    EXPERIMENTAL_TREE = 1
-    EXPERIMENTAL_ACCUMULATE_N = 2
 
 
 class UnconnectedGradients:
@@ -112,12 +106,12 @@ def gradients(
     ys, xs: a tensor or variable, or a list of them.  grad_ys: what to start with at each y (None: ones), of the y's shape.
     stop_gradients: tensors that are treated as constants.  colocate_gradients_with_ops: put the gradient of each operation
     on its device.  gate_gradients: let no gradient of an operation be used before all of them are computed.
-    unconnected_gradients: 'none' or 'zero'.
+    aggregation_method: how gradients that meet are added up, see `AggregationMethod`.  unconnected_gradients: 'none' or 'zero'.
 
     Returns a list as long as xs of Tensors (of the x's shape), IndexedSlices, or None.  Raises TypeError for integer ys,
     ValueError for mismatched lengths, LookupError for an operation without a gradient function.
     """
-    del aggregation_method
+    method = check_method(aggregation_method)
     ys, xs = _as_list(ys), _as_list(xs)
     stops = _as_list([] if stop_gradients is None else stop_gradients)
     starts = [None] * len(ys) if grad_ys is None else _as_list(grad_ys)
@@ -129,13 +123,14 @@ def gradients(
         y_tensors = [internal_convert_to_tensor_or_indexed_slices(y, name="y") for y in ys]
         x_tensors = [_differentiation_target(x) for x in xs]
         stop_ops = [internal_convert_to_tensor_or_indexed_slices(each, name="stop").op for each in stops]
-        walk = _Walk(get_default_graph(), colocate_gradients_with_ops, gate_gradients)
+        walk = _Walk(get_default_graph(), colocate_gradients_with_ops, gate_gradients, method)
         y_grads = [walk.start(y, start, i) for i, (y, start) in enumerate(zip(y_tensors, starts, strict=True))]
         walk.run(y_tensors, y_grads, x_tensors, stop_ops)
-        found = [walk.gradient_of(x) for x in x_tensors]
-        if unconnected_gradients == "zero":
-            found = [raw.ZerosLike(_dense(x)) if g is None else g for g, x in zip(found, x_tensors, strict=True)]
-        return found
+    walk.finish()
+    found = [walk.gradient_of(x) for x in x_tensors]
+    if unconnected_gradients == UnconnectedGradients.ZERO:
+        found = [zeros_like(_dense(x)) if g is None else g for g, x in zip(found, x_tensors, strict=True)]
+    return found
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -161,13 +156,15 @@ def _is_differentiable(tensor: Any) -> bool:
 class _Walk:
     """One call of `gradients`: the gradients that have arrived at each output so far, and the order of operations."""
 
-    def __init__(self, graph: Graph, colocate: bool, gate: bool) -> None:
+    def __init__(self, graph: Graph, colocate: bool, gate: bool, aggregation_method: int) -> None:
         self._graph = graph
+        self._aggregation_method = aggregation_method
         self._colocate_all = colocate
         self._gate = gate
         self._arrived: dict[Tensor, list[Gradient]] = {}
         self._pending: dict[Operation, int] = {}
         self._loops = LoopGradients()
+        self._from_ops: set[Operation] = set()
 
     def start(self, y: Any, grad_y: Any, index: int) -> Gradient:
         """The gradient to begin with at `y`.  Raises TypeError or ValueError if it does not fit."""
@@ -192,7 +189,8 @@ class _Walk:
     def run(self, ys: Sequence[Any], y_grads: Sequence[Gradient], xs: Sequence[Any], stop_ops: Sequence[Operation]) -> None:
         """Carry the gradients back to `xs`."""
         to_ops = {_dense(y).op for y in ys}
-        between = self._between([_dense(y).op for y in ys], [_dense(x).op for x in xs])
+        self._from_ops = {_dense(x).op for x in xs}
+        between = self._between([_dense(y).op for y in ys], list(self._from_ops))
         for op in list(between):
             if is_loop_exit(op):
                 self._loops.include(op, between)
@@ -220,8 +218,11 @@ class _Walk:
             for tensor, grad in zip(op._inputs, in_grads, strict=True):
                 if grad is not None:
                     self._send(tensor, grad)
-                if tensor.op in between:
+                if tensor.op in pending:
                     queue.extend(self._one_less(tensor))
+
+    def finish(self) -> None:
+        """Close the backward loops' variables that nothing has come back to."""
         self._loops.finish()
 
     def _send(self, tensor: Tensor, grad: Gradient) -> None:
@@ -273,6 +274,8 @@ class _Walk:
         if function is NotDifferentiable:
             return [None] * len(op._inputs)
         with self._graph._original_op(op), self._colocated(op), self._loops.entered(op, before=False):
+            if is_loop_switch(op) and op._context is self._graph._get_control_flow_context():
+                raise _through_initial_value(op, self._from_ops)
             for i, (tensor, grad) in enumerate(zip(op.outputs, out_grads, strict=True)):
                 if grad is None and _is_differentiable(tensor):
                     out_grads[i] = self._loops.zeros_for(op, i)
@@ -325,7 +328,7 @@ class _Walk:
             return None
         if len(arrived) > 1:
             with self._colocated(tensor.op):
-                arrived[:] = [aggregate(arrived)]
+                arrived[:] = [aggregate(arrived, tensor.op, self._aggregation_method)]
         return arrived[0]
 
     def gradient_of(self, x: Any) -> Gradient:
@@ -335,10 +338,19 @@ class _Walk:
         return self._sum(x)
 
 
-def aggregate(grads: Sequence[Gradient]) -> Gradient:
-    """The sum of several gradients: rows put one after the other if all are IndexedSlices, AddN of dense tensors otherwise."""
-    if all(isinstance(grad, IndexedSlices) for grad in grads):
-        values = raw.ConcatV2([grad.values for grad in grads], 0, name="concat")
-        indices = raw.ConcatV2([grad.indices for grad in grads], 0, name="concat")
-        return IndexedSlices(values, indices, grads[0].dense_shape)
-    return raw.AddN([convert_to_tensor(grad) for grad in grads])
+def _through_initial_value(switch: Operation, from_ops: set[Operation]) -> ValueError:
+    """The error for a gradient inside a loop's body that would go through the loop itself, naming what it was asked for."""
+    seen: set[Operation] = set()
+    queue = deque([switch])
+    while queue:
+        op = queue.popleft()
+        if op in from_ops:
+            return ValueError(
+                f"Cannot compute gradient inside while loop with respect to op '{op.name}'. We do not support taking the gradient wrt "
+                "or through the initial value of a loop variable. Gradients can be computed through loop invariants or wrt the input "
+                "parameters to the loop body."
+            )
+        if op not in seen:
+            seen.add(op)
+            queue.extend(tensor.op for tensor in op._inputs)
+    raise AssertionError(f"'{switch.name}' is on the way to what the gradient was asked for, and nothing of that is behind it")

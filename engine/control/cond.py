@@ -1,8 +1,8 @@
-"""`cond` and `case`: branches on the primitives Switch and Merge."""
+"""`cond`: branches on the primitives Switch and Merge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from engine.control.context import CondContext
@@ -17,7 +17,7 @@ from engine.graph.tensor import Tensor
 from engine.op.registry import raw
 from engine.types import nest
 
-__all__ = ["case", "cond"]
+__all__ = ["cond"]
 
 
 def cond(
@@ -35,9 +35,14 @@ def cond(
     made outside are computed in any case.  Both must return the same structure of tensors with the same dtypes.  A list of one
     is unpacked unless `strict`.  As TensorFlow 1's `tf.cond`.
 
+    A variable is returned by its value, a reference (what `tf.assign` gives) as a reference if both branches return one.
+
     Raises TypeError for a Python bool or functions that are none, ValueError for branches that do not match or a predicate that
     is no scalar.
     """
+    for new, old, names in ((true_fn, fn1, "'true_fn' and 'fn1'"), (false_fn, fn2, "'false_fn' and 'fn2'")):
+        if new is not None and old is not None:
+            raise TypeError(f"cond() got both {names}, which are two names of one argument")
     true_fn = fn1 if true_fn is None else true_fn
     false_fn = fn2 if false_fn is None else false_fn
     for argument, function in (("true_fn", true_fn), ("false_fn", false_fn)):
@@ -95,8 +100,10 @@ def _branch(context: CondContext, function: Callable[[], Any], argument: str, st
                     flat.append(context.output(item.dense_shape))
             elif isinstance(item, Operation):
                 flat.append(with_dependencies([item], context.pivot))
+            elif item is None:
+                raise ValueError(f"None values not supported: {argument} returned None inside of {structure!r}")
             else:
-                flat.append(context.output(convert_to_tensor(flow_of(item), as_ref=True)))
+                flat.append(context.output(convert_to_tensor(flow_of(item))))
         context.leave(flat)
     return structure, flat
 
@@ -110,7 +117,7 @@ def _check_same(true_structure: Any, false_structure: Any, true_flat: list[Tenso
         raise ValueError(f"true_fn and false_fn must return as many tensors: {len(true_flat)} and {len(false_flat)}")
     for on_true, on_false in zip(true_flat, false_flat, strict=True):
         if on_true.dtype.base_dtype is not on_false.dtype.base_dtype:
-            raise TypeError(
+            raise ValueError(
                 f"Outputs of true_fn and false_fn must have the same type: {on_true.dtype.name} ('{on_true.name}'), "
                 f"{on_false.dtype.name} ('{on_false.name}')"
             )
@@ -126,69 +133,3 @@ def _pack(structure: Any, merged: list[Tensor]) -> Any:
         else:
             packed.append(with_flow(item, next(supply)))
     return nest.pack_sequence_as(structure, packed)
-
-
-def case(
-    pred_fn_pairs: Any,
-    default: Callable[[], Any] | None = None,
-    exclusive: bool = False,
-    strict: bool = False,
-    name: str = "case",
-) -> Any:
-    """What the function of the first true predicate returns, else what `default` returns; as TensorFlow 1's `tf.case`.
-
-    pred_fn_pairs: a list of (scalar bool tensor, function) or a dict.  exclusive: check when running that at most one predicate
-    is true.  Without a default, one predicate must be true when the graph runs.  Raises TypeError for pairs that are none.
-    """
-    if isinstance(pred_fn_pairs, Mapping):
-        pairs = sorted(pred_fn_pairs.items(), key=lambda pair: pair[0].name)
-    elif isinstance(pred_fn_pairs, list | tuple):
-        pairs = list(pred_fn_pairs)
-    else:
-        raise TypeError(f"pred_fn_pairs must be a list or a dict, not {type(pred_fn_pairs).__name__}")
-    for pair in pairs:
-        if not isinstance(pair, tuple) or len(pair) != 2 or not callable(pair[1]):
-            raise TypeError(f"Each element of pred_fn_pairs must be a (predicate, callable) tuple, not {pair!r}")
-        if isinstance(pair[0], bool):
-            raise TypeError("A predicate must be a tensor, not a Python bool")
-    if not pairs and default is None:
-        raise ValueError("case() needs a pair or a default")
-    if default is not None and not callable(default):
-        raise TypeError("default must be callable")
-    predicates = [convert_to_tensor(pred) for pred, _ in pairs]
-    functions = [function for _, function in pairs]
-    with name_scope(name, "case", predicates):
-        if not pairs:
-            assert default is not None
-            return default()
-        guards = _case_guards(predicates, functions, default, exclusive)
-        otherwise = default
-        if otherwise is None:
-            predicates, functions, otherwise = predicates[:-1], functions[:-1], functions[-1]
-        with get_default_graph().control_dependencies(guards):
-            built = otherwise
-            for pred, function in reversed(list(zip(predicates, functions, strict=True))):
-                built = _nested(pred, function, built, strict)
-            return built()
-
-
-def _nested(pred: Tensor, function: Callable[[], Any], otherwise: Callable[[], Any], strict: bool) -> Callable[[], Any]:
-    return lambda: cond(pred, true_fn=function, false_fn=otherwise, strict=strict, name="cond")
-
-
-def _case_guards(
-    predicates: Sequence[Tensor], functions: Sequence[Any], default: Any, exclusive: bool
-) -> list[Operation]:
-    """The assertions that a case needs: at least one true without a default, at most one true if exclusive."""
-    del functions
-    guards: list[Operation] = []
-    if default is None or exclusive:
-        stacked = raw.Pack(list(predicates), axis=0, name="preds_c")
-        if exclusive:
-            count = raw.Sum(raw.Cast(stacked, DstT="int32"), [0])
-            what = "More than one condition evaluated as True but exclusive=True."
-            guards.append(raw.Assert(raw.Less(count, 2), [what, stacked]))
-        if default is None:
-            what = "None of the conditions evaluated as True."
-            guards.append(raw.Assert(raw.Any(stacked, [0]), [what, stacked]))
-    return guards

@@ -74,6 +74,28 @@ class ControlFlowContext:
         """An operation has been added inside this context."""
         raise NotImplementedError
 
+    def check_use(self, tensor: Tensor, user: ControlFlowContext | None, flow: str, name: str) -> None:
+        """Raise ValueError if `name`, an operation in the context `user`, may not use `tensor`, which is in this context.
+
+        What is inside a loop has a value in each iteration, which only this loop and those inside it can use.
+        """
+        context = self.outer if is_loop_exit(tensor.op) else self
+        home = context.while_context() if context is not None else None
+        if home is None:
+            return
+        loop = user.while_context() if user is not None else None
+        if loop is None:
+            if flow not in ("enter", "switch"):  # those bring it in, for an operation that has been checked
+                raise ValueError(
+                    f"Cannot use '{tensor.op.name}' as input to '{name}' because '{tensor.op.name}' is in a while loop. "
+                    "Make it a loop variable, and use what tf.while_loop returns for it."
+                )
+        elif not (loop.is_inside(home) or loop.is_backward or home.is_backward):
+            raise ValueError(
+                f"Cannot use '{tensor.op.name}' as input to '{name}' because they are in different while loops. "
+                "Make it a loop variable of its loop, and use what tf.while_loop returns for it."
+            )
+
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Build inside this context."""
@@ -176,6 +198,8 @@ class CondContext(ControlFlowContext):
 
     def output(self, value: Tensor) -> Tensor:
         """A result of the branch, as the Merge takes it: a tensor from outside goes through a Switch of its own."""
+        if value.op._context is not None:
+            value.op._context.check_use(value, self, "", self.name)
         if value in self.known:
             return self.brought_in.get(value, value)
         self.known.add(value)
@@ -200,6 +224,8 @@ def _inside(op: Operation, context: ControlFlowContext) -> bool:
 class WhileContext(ControlFlowContext):
     """A loop: its frame's name is the context's."""
 
+    is_backward = False  # whether it is the loop of a gradient, which has its own way to the values of another loop
+
     def __init__(
         self,
         parallel_iterations: int = 10,
@@ -222,6 +248,13 @@ class WhileContext(ControlFlowContext):
     def while_context(self) -> WhileContext:
         return self
 
+    def is_inside(self, loop: WhileContext) -> bool:
+        """Whether this loop is `loop`, or is nested in it."""
+        found: WhileContext | None = self
+        while found is not None and found is not loop:
+            found = found.outer.while_context() if found.outer is not None else None
+        return found is loop
+
     def control_pivot(self) -> Tensor | None:
         return self.pivot_for_body if self.pivot_for_body is not None else self.pivot_for_pred
 
@@ -240,13 +273,16 @@ class WhileContext(ControlFlowContext):
     def _enter(self, value: Tensor, is_constant: bool) -> Tensor:
         make = raw.RefEnter if value.dtype._is_ref_dtype else raw.Enter
         enter: Tensor = make(
-            value, frame_name=self.name, is_constant=is_constant, parallel_iterations=self.parallel_iterations, name="Enter"
+            value, frame_name=self.name, is_constant=is_constant, parallel_iterations=self.parallel_iterations
         )
         self.graph.prevent_feeding(enter)
         return enter
 
     def enter_loop_vars(self, values: Sequence[Tensor], invariants: Sequence[TensorShape] | None) -> list[Tensor]:
         """The Enters of the loop variables.  Raises ValueError for an invariant that excludes the initial shape."""
+        for value in values:
+            if value.op._context is not None:
+                value.op._context.check_use(value, self, "", self.name)
         self.known = set(values)
         real = [self.outer.add_value(value) for value in values] if self.outer is not None else list(values)
         with self.graph.control_dependencies(None):

@@ -10,7 +10,7 @@ from engine.control.while_loop import while_loop
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.graph.tensor import Tensor
-from engine.op.registry import raw
+from engine.op.array import shape
 from engine.types import nest
 from engine.types.dtypes import as_dtype
 from engine.types.shape import Dimension, TensorShape
@@ -18,8 +18,8 @@ from engine.types.shape import Dimension, TensorShape
 __all__ = ["foldl", "foldr", "map_fn", "scan"]
 
 
-def _rows(elems: Any) -> tuple[list[Tensor], Tensor, int | None]:
-    """The flat tensors, how many rows they have when the graph runs, and as far as it is known now.
+def _rows(elems: Any) -> tuple[list[Tensor], Any, int | None]:
+    """The flat tensors, how many rows they have (an int, or a tensor where it is not known), and that int or None.
 
     Raises ValueError for a scalar, or tensors of different lengths.
     """
@@ -32,7 +32,7 @@ def _rows(elems: Any) -> tuple[list[Tensor], Tensor, int | None]:
             raise ValueError(f"elems must have a first axis to go along; '{tensor.name}' is a scalar")
         if tensor.shape.ndims is not None:
             length = length.merge_with(tensor.shape.as_list()[0])
-    count = convert_to_tensor(length.value) if length.value is not None else raw.Shape(flat[0])[0]
+    count = length.value if length.value is not None else shape(flat[0])[0]
     return flat, count, length.value
 
 
@@ -95,7 +95,7 @@ def map_fn(
             return i + 1, [array.write(i, value) for array, value in zip(arrays, nest.flatten(result), strict=True)]
 
         _, arrays = while_loop(
-            lambda i, _: raw.Less(i, count),
+            lambda i, _: i < count,
             body,
             (convert_to_tensor(0), outputs),
             parallel_iterations=parallel_iterations or 10,
@@ -117,19 +117,24 @@ def _fold(
         raise TypeError(f"fn must be callable, not {fn!r}")
     flat, count, _ = _rows(elems)
     inputs = _arrays_of(flat, count)
-    last = count - 1
     if initializer is None:
-        start = _read(inputs, elems, last if backward else 0)
-        first = convert_to_tensor(1)
+        first = count - 1 if backward else convert_to_tensor(1)
+        start = _read(inputs, elems, count - 1 if backward else 0)
     else:
+        first = count if backward else convert_to_tensor(0)
         start = nest.map_structure(convert_to_tensor, initializer)
-        first = convert_to_tensor(0)
 
-    def body(i: Any, value: Any) -> Any:
-        index = last - i if backward else i
-        return i + 1, fn(value, _read(inputs, elems, index))
+    def forth(i: Any, value: Any) -> Any:
+        following = fn(value, _read(inputs, elems, i))
+        return [i + 1, following]
 
-    return while_loop(lambda i, _: raw.Less(i, count), body, (first, start), maximum_iterations=count, **options)[1]
+    def back(i: Any, value: Any) -> Any:
+        i = i - 1
+        return [i, fn(value, _read(inputs, elems, i))]
+
+    going = (lambda i, _: i > 0) if backward else (lambda i, _: i < count)
+    body = back if backward else forth
+    return while_loop(going, body, [first, start], maximum_iterations=count, **options)[1]
 
 
 def foldl(
@@ -182,15 +187,15 @@ def scan(
     with name_scope(name, "scan", nest.flatten(elems)):
         flat, count, length = _rows(elems)
         inputs = _arrays_of(flat, count)
-        last = count - 1
         if initializer is None:
             structure: Any = elems
-            start = nest.flatten(_read(inputs, elems, last if reverse else 0))
-            first = convert_to_tensor(1)
+            begin = count - 1 if reverse else 0
+            start = nest.flatten(_read(inputs, elems, begin))
+            first = begin - 1 if reverse else 1
         else:
             structure = initializer
             start = [convert_to_tensor(each) for each in nest.flatten(initializer)]
-            first = convert_to_tensor(0)
+            first = count - 1 if reverse else 0
         outputs = [
             TensorArray(
                 each.dtype.base_dtype,
@@ -201,17 +206,18 @@ def scan(
             for each in start
         ]
         if initializer is None:
-            outputs = [array.write(last if reverse else 0, value) for array, value in zip(outputs, start, strict=True)]
+            outputs = [array.write(begin, value) for array, value in zip(outputs, start, strict=True)]
 
         def body(i: Any, values: Any, arrays: Any) -> Any:
-            index = last - i if reverse else i
-            result = fn(nest.pack_sequence_as(structure, values), _read(inputs, elems, index))
+            row = _read(inputs, elems, i)
+            result = fn(nest.pack_sequence_as(structure, values), row)
             nest.assert_same_structure(structure, result)
             following = [convert_to_tensor(each) for each in nest.flatten(result)]
-            return i + 1, following, [array.write(index, value) for array, value in zip(arrays, following, strict=True)]
+            written = [array.write(i, value) for array, value in zip(arrays, following, strict=True)]
+            return i - 1 if reverse else i + 1, following, written
 
         *_, arrays = while_loop(
-            lambda i, *_: raw.Less(i, count),
+            (lambda i, *_: i >= 0) if reverse else (lambda i, *_: i < count),
             body,
             (first, start, outputs),
             parallel_iterations=parallel_iterations,

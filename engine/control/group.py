@@ -61,7 +61,8 @@ def _wait_for(device: str, ops: Sequence[Operation], name: str | None) -> Operat
 def with_dependencies(dependencies: Sequence[Any], output_tensor: Any, name: str | None = None) -> Any:
     """`output_tensor`, available only after all `dependencies` have run."""
     graph = get_default_graph()
-    with name_scope(name, "control_dependency", [*dependencies, output_tensor]) as scope, graph.colocate_with(output_tensor):
+    beside = output_tensor.values if isinstance(output_tensor, IndexedSlices) else output_tensor
+    with name_scope(name, "control_dependency", [*dependencies, output_tensor]) as scope, graph.colocate_with(beside):
         if isinstance(output_tensor, IndexedSlices):
             with graph.control_dependencies(dependencies):
                 return IndexedSlices(

@@ -9,10 +9,12 @@ from typing import Any
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import colocate_with, control_dependencies, device, name_scope
 from engine.graph.tensor import Tensor
+from engine.op.array import shape
+from engine.op.cast import cast
 from engine.op.ranges import range as range_op
 from engine.op.registry import raw
 from engine.op.shapes import constant_value
-from engine.types.dtypes import DType, as_dtype, int32
+from engine.types.dtypes import DType, as_dtype, int32, int64
 from engine.types.shape import TensorShape, as_shape
 
 __all__ = ["TensorArray"]
@@ -188,9 +190,7 @@ class TensorArray:
     def unstack(self, value: Any, name: str | None = None) -> TensorArray:
         """The array with the rows of `value` as its elements."""
         with name_scope(name, "TensorArrayUnstack", [self._handle, value]):
-            rows = convert_to_tensor(value, self._dtype, name="value")
-            count = raw.Shape(rows)[0]
-            return self.scatter(range_op(0, count), rows)
+            return self.scatter(range_op(0, shape(value)[0]), value)
 
     def scatter(self, indices: Any, value: Any, name: str | None = None) -> TensorArray:
         """The array with row i of `value` at ``indices[i]``."""
@@ -205,13 +205,13 @@ class TensorArray:
         """The array with consecutive pieces of `value`, ``lengths[i]`` rows in element i."""
         with name_scope(name, "TensorArraySplit", [self._handle, value, lengths]):
             rows = convert_to_tensor(value, self._dtype, name="value")
+            pieces = cast(lengths, int64)
             if self._infer_shape and rows.shape.ndims is not None:
-                fixed = constant_value(convert_to_tensor(lengths))
+                fixed = constant_value(pieces)
                 same = fixed is not None and fixed.size > 0 and bool((fixed == fixed[0]).all())
                 first = int(fixed[0]) if same else None
                 self._learn_shape(as_shape([first, *rows.shape.as_list()[1:]]))
             with self._beside_first_write(rows):
-                pieces = raw.Cast(convert_to_tensor(lengths), DstT="int64")
                 return self._with_flow(raw.TensorArraySplitV3(self._handle, rows, pieces, self._flow))
 
     def size(self, name: str | None = None) -> Tensor:

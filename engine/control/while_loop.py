@@ -49,8 +49,10 @@ def while_loop(
         for argument, function in (("cond", cond), ("body", body)):
             if not callable(function):
                 raise TypeError(f"{argument} must be callable, not {function!r}")
-        if not isinstance(parallel_iterations, int) or parallel_iterations < 1:
+        if parallel_iterations < 1:
             raise TypeError(f"parallel_iterations must be a positive integer, not {parallel_iterations!r}")
+        if not isinstance(parallel_iterations, int):
+            raise ValueError(f"parallel_iterations must be a positive integer, not {parallel_iterations!r}")
         if maximum_iterations is not None:
             counted = _counted(cond, body, loop_vars, maximum_iterations)
             limit, cond, body, loop_vars = counted
@@ -81,10 +83,11 @@ def _counted(cond: Callable[..., Any], body: Callable[..., Any], loop_vars: Any,
         return raw.LogicalAnd(raw.Less(i, limit), cond(*variables))
 
     def counted_body(i: Any, variables: Any) -> Any:
+        count = i + 1
         following = body(*variables)
         if not isinstance(following, list | tuple):
             following = type(variables)([following]) if not hasattr(variables, "_fields") else type(variables)(following)
-        return i + 1, type(variables)(following) if not hasattr(variables, "_fields") else following
+        return count, type(variables)(following) if not hasattr(variables, "_fields") else following
 
     return limit, counted_cond, counted_body, (counter, loop_vars)
 
@@ -176,6 +179,8 @@ def _flat_result(structure: Any, result: Any, merges: Sequence[Tensor]) -> list[
         raise ValueError(f"The body of a while_loop must return the structure of loop_vars: {error}") from None
     found = []
     for i, (value, merge) in enumerate(zip(map(flow_of, nest.flatten(list(result))), merges, strict=True)):
+        if value is None:
+            raise ValueError(f"None values not supported: the body of the while_loop returned None for loop variable {i}")
         tensor = convert_to_tensor(value, None if isinstance(value, Tensor) else merge.dtype.base_dtype)
         if tensor.dtype.base_dtype is not merge.dtype.base_dtype:
             raise TypeError(

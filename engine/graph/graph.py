@@ -147,6 +147,9 @@ class Graph:
                     "Each graph has its own tensors; use one `with graph.as_default():` block for both."
                 )
         scopes = self._scopes
+        for tensor in inputs:
+            if tensor.op._context is not None and tensor.op._context is not scopes.context:
+                tensor.op._context.check_use(tensor, scopes.context, opdef.flow, full_name)
         if scopes.gradient_override and opdef.name in scopes.gradient_override:
             attrs["_gradient_op_type"] = scopes.gradient_override[opdef.name]
         if scopes.attrs:

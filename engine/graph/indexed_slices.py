@@ -92,18 +92,7 @@ def _to_dense(value: IndexedSlices, dtype: Any = None, name: str | None = None, 
             f"IndexedSlices '{value.name}' has no dense_shape, so it cannot become a dense tensor. "
             "Pass dense_shape when making it."
         )
-    rows = raw.StridedSlice(
-        value.dense_shape,
-        [0],
-        [1],
-        [1],
-        begin_mask=0,
-        end_mask=0,
-        ellipsis_mask=0,
-        new_axis_mask=0,
-        shrink_axis_mask=1,
-    )
-    return raw.UnsortedSegmentSum(value.values, value.indices, rows, name=name)
+    return raw.UnsortedSegmentSum(value.values, value.indices, value.dense_shape[0], name=name)
 
 
 register_tensor_conversion_function(IndexedSlices, _to_dense)

@@ -129,4 +129,4 @@ def _summed(gradient: Any, axes: Any, shape: Any) -> Any:
     """`gradient` summed over `axes` (a list, or a tensor) to `shape`."""
     if gradient is None or (isinstance(axes, list) and not axes):
         return gradient
-    return raw.Reshape(raw.Sum(gradient, axes), shape)
+    return raw.Reshape(raw.Sum(gradient, axes, keep_dims=True), shape)

@@ -99,7 +99,9 @@ def to_array(value: Any, dtype: DType | None) -> Any:
     if isinstance(value, DType):
         value = value.as_datatype_enum
     kind = type(value)
-    if kind is float and (dtype is None or dtype is dtypes.float32):  # the most frequent cases first
+    if (
+        kind is float and (dtype is None or dtype is dtypes.float32) and -1e38 < value < 1e38
+    ):  # the most frequent cases first
         return np.array(value, np.float32)
     if kind is int and dtype is not None and (dtype.is_floating or dtype is dtypes.int32 or dtype.is_complex):
         return _exact_int(value, dtype)
@@ -179,7 +181,8 @@ def _from_python(value: Any, dtype: DType | None) -> Any:
             raise ValueError(f"Cannot make a tensor of a ragged list: {_short(value)}")
         return _bytes_array(ragged)
     try:
-        return np.array(plain, dtype.np_dtype)
+        with np.errstate(over="ignore"):  # a float too large for the dtype is infinite in it
+            return np.array(plain, dtype.np_dtype)
     except OverflowError:
         raise TypeError(f"A value in {_short(value)} does not fit dtype {dtype.name}") from None
     except (TypeError, ValueError) as error:
@@ -204,7 +207,8 @@ def _guess(value: Any, plain: Any, leaves: list[Any], kinds: set[type]) -> DType
         return dtypes.complex128
     if kinds <= {str, bytes}:
         return dtypes.string
-    odd = next(leaf for leaf in leaves if not isinstance(leaf, bool | int | float | complex | str | bytes))
+    plain_types = (str, bytes) if isinstance(leaves[0], str | bytes) else (bool, int, float, complex)
+    odd = next(leaf for leaf in leaves if not isinstance(leaf, plain_types))
     raise TypeError(f"Cannot make a tensor of {_short(value)}: it holds {odd!r} of type {type(odd).__name__}")
 
 

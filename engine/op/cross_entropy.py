@@ -10,6 +10,8 @@ import numpy as np
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import control_dependencies, name_scope
 from engine.op.array import rank, shape
+from engine.op.fills import zeros_like
+from engine.op.joining import concat
 from engine.op.kernels import invalid, shape_text
 from engine.op.registry import op, raw
 from engine.op.samples import Sample, array, random_array
@@ -214,7 +216,7 @@ def _flat_rows(values: Tensor) -> Any:
     """`values` as a matrix: all dimensions but the last become one."""
     last = raw.Sub(rank(values), 1)
     classes = raw.Slice(shape(values), [last], [1])
-    return raw.Reshape(values, raw.ConcatV2([[-1], classes], 0))
+    return raw.Reshape(values, concat([[-1], classes], 0))
 
 
 def softmax_cross_entropy_with_logits_v2(
@@ -347,7 +349,7 @@ def sigmoid_cross_entropy_with_logits(
     _named_only("sigmoid_cross_entropy_with_logits", _sentinel, labels, logits)
     with name_scope(name, "logistic_loss", [logits, labels]) as scope:
         targets, scores = _pair(labels, logits)
-        zeros = raw.ZerosLike(scores)
+        zeros = zeros_like(scores)
         positive = scores >= zeros
         relu = raw.Select(positive, scores, zeros)
         negative = raw.Select(positive, -scores, scores)

@@ -142,6 +142,31 @@ ref_next_iteration = op(
     flow="next_iteration",
     allows_uninitialized=True,
 )
+
+
+def _ref_select(k: Any, index: Any, *references: Any) -> Any:
+    if index.ndim:
+        raise errors.InvalidArgumentError(None, None, f"Index must be a scalar, but it has shape {list(index.shape)}")
+    if not 0 <= int(index) < len(references):
+        raise errors.InvalidArgumentError(
+            None, None, f"Index must be in the range [0, {len(references)}) but got {int(index)}"
+        )
+    return references[int(index)]
+
+
+def _ref_select_shape(node: Operation) -> TensorShape:
+    first = node._inputs[1]._shape
+    same = first.is_fully_defined() and all(tensor._shape._dims == first._dims for tensor in node._inputs[2:])
+    return first if same else UNKNOWN
+
+
+ref_select = op(
+    "RefSelect(index: int32, inputs: N * Ref(T); T: type, N: int >= 1) -> output: Ref(T)",
+    kernel=_ref_select,
+    shape=_ref_select_shape,
+    grad=NotDifferentiable,
+    samples=_BY_HAND,
+)
 loop_cond = op(
     "LoopCond(input: bool) -> output: bool",
     kernel=_pass,

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from engine.graph.convert import convert_to_tensor
-from engine.graph.default import name_scope
+from engine.graph.default import get_default_graph, name_scope
 from engine.graph.indexed_slices import IndexedSlices
 from engine.op.array import rank, squeeze
 from engine.op.array import shape as shape_of
+from engine.op.const import constant
 from engine.op.kernels import integer, ints, invalid, shape_text
 from engine.op.registry import NotDifferentiable, op, raw
 from engine.op.samples import Sample, random_array
@@ -101,11 +102,16 @@ def _concat_gradients(values: Sequence[Any], axis: Any, g: Any) -> list[Any]:
         g = convert_to_tensor(g)
     if axis.dtype.base_dtype != dtypes.int32:
         axis = raw.Cast(axis, DstT=dtypes.int32)
+    known = constant_value(axis)
+    if known is not None and axis.op._context is not get_default_graph()._get_control_flow_context():
+        axis = constant(known)  # rather than bring it into this loop from another
     positive = raw.FloorMod(axis, rank(values[0]), name="mod")
-    if all(tensor.shape.is_fully_defined() for tensor in values):
-        shapes = [shape_of(tensor) for tensor in values]
-    else:
-        shapes = raw.ShapeN(list(values))
+    shapes = []
+    for tensor in values:
+        shapes.append(shape_of(tensor))
+        if constant_value(shapes[-1]) is None:
+            shapes = raw.ShapeN(list(values))
+            break
     if len(values) > 16:  # one op that cuts, rather than as many
         sizes = squeeze(raw.Slice(stack(shapes, axis=1), stack([positive, 0]), [1, -1]), [0])
         return raw.SplitV(g, sizes, positive, num_split=len(values))  # type: ignore[no-any-return]

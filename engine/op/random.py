@@ -8,7 +8,7 @@ float64 deviates but for the last one: they take sine and logarithm from NumPy).
 
 from __future__ import annotations
 
-import os
+import hashlib
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +51,18 @@ def take(k: Any, blocks: int) -> Stream:
         if counter.value is None:
             seed, seed2 = k.attrs["seed"], k.attrs["seed2"]
             if seed == 0 and seed2 == 0:
-                seed, seed2 = (int.from_bytes(os.urandom(8), "little") for _ in range(2))
+                seed, seed2 = k.resources.entropy, _number_of(k.op.name)
             stream = Stream.seeded(seed, seed2)
         else:
             stream = Stream(*(int(word) for word in counter.value))
         after = stream.skip(blocks)
         k.write(counter, np.array([after.key, after.low, after.high], np.uint64), kind="advance")
     return stream
+
+
+def _number_of(name: str) -> int:
+    """64 bits that differ from name to name, and are the same in every process."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 def _wanted_shape(shape: Any) -> tuple[int, ...]:

@@ -13,10 +13,11 @@ import numpy as np
 
 from engine.graph.convert import convert_to_tensor
 from engine.op import shapes
-from engine.op.array import shape
-from engine.op.broadcasting import shape_of
+from engine.op.array import size as size_of
+from engine.op.broadcasting import shape_node, shape_of
 from engine.op.const import constant
 from engine.op.elementwise import conjugate, is_half
+from engine.op.fills import ones
 from engine.op.registry import Kernel, OpDef, op, raw
 from engine.op.samples import Sample, array, random_array
 from engine.types import dtypes, errors
@@ -73,7 +74,7 @@ def _shape(op: Any) -> TensorShape:
 
 def samples_of(lo: float, hi: float, *, distinct: bool = False, grad: Any = None) -> Any:
     def sampler(rng: np.random.Generator, dtype: Any) -> Any:
-        for shape, axes, index in (
+        for dims, axes, index in (
             ((2, 3), (0,), dtypes.int32),
             ((2, 3), (-1,), dtypes.int64),
             ((2, 3, 4), (0, 2), dtypes.int32),
@@ -86,10 +87,10 @@ def samples_of(lo: float, hi: float, *, distinct: bool = False, grad: Any = None
             ((0, 3), (1,), dtypes.int32),
             ((2, 1, 3), (1,), dtypes.int32),
         ):
-            x = random_array(rng, dtype, shape, lo, hi)
+            x = random_array(rng, dtype, dims, lo, hi)
             if distinct:
-                size = int(np.prod(shape))
-                x = array(rng.permutation(size).reshape(shape) - size / 2 + 0.25, dtype)
+                size = int(np.prod(dims))
+                x = array(rng.permutation(size).reshape(dims) - size / 2 + 0.25, dtype)
             for keep in (False, True):
                 yield Sample(x, array(axes, index), attrs={"keep_dims": keep}, grad=grad)
         yield Sample(
@@ -135,8 +136,11 @@ def reduction(
 # Gradients.
 
 
-def kept(op: Any, tensor: Any) -> Any:
-    """`tensor`, of the output's shape, with the reduced dimensions put back as ones, to broadcast against the input."""
+def kept(op: Any, tensor: Any, shape: Any = None) -> Any:
+    """`tensor`, of the output's shape, with the reduced dimensions put back as ones, to broadcast against the input.
+
+    shape: the input's, as a tensor, if there is one already.
+    """
     if op.attrs["keep_dims"]:
         return tensor
     x, indices = op.inputs
@@ -150,24 +154,28 @@ def kept(op: Any, tensor: Any) -> Any:
             wanted = [1 if i in reduced else -1 if size is None else size for i, size in enumerate(left)]
             if 0 not in wanted:
                 return raw.Reshape(tensor, np.array(wanted, np.int32))
-    shape = raw.Shape(x)
-    rank = raw.Size(shape)
-    wrapped = raw.FloorMod(raw.Reshape(raw.Cast(indices, DstT=dtypes.int32), [-1]) + rank, rank)
-    chosen = raw.UnsortedSegmentSum(raw.OnesLike(wrapped), wrapped, rank)
-    return raw.Reshape(tensor, raw.SelectV2(raw.Greater(chosen, 0), raw.OnesLike(shape), shape))
+    shape = raw.Shape(x) if shape is None else shape
+    rank = size_of(shape)
+    indices = indices if indices.dtype.base_dtype is dtypes.int32 else raw.Cast(indices, DstT=dtypes.int32)
+    positive = raw.FloorMod(indices + rank, rank, name="mod")
+    picked = shape_node(positive)
+    every = raw.Range(0, rank, 1, name="range")
+    return raw.Reshape(tensor, raw.DynamicStitch([every, positive], [shape, ones(picked, dtypes.int32)]))
 
 
 def _sum_grad(op: Any, g: Any) -> Any:
     x, indices = op.inputs
     dims, axes = x.shape.dims_or_none, shapes.constant_value(indices)
     if dims is None or axes is None or not dims:
-        return raw.BroadcastTo(kept(op, g), shape_of(x)), None
+        whole = shape_node(x)
+        return raw.BroadcastTo(kept(op, g, whole), whole), None
     reduced = {int(axis) % len(dims) for axis in np.ravel(axes)}
     if len(reduced) == len(dims):  # to a scalar
-        ones = raw.Reshape(g, [1] * len(dims))
-        return raw.Tile(ones, constant(dims, dtypes.int32) if None not in dims else shape(x)), None
+        one = raw.Reshape(g, [1] * len(dims))
+        return raw.Tile(one, constant(dims, dtypes.int32) if None not in dims else shape_node(x)), None
     if None in dims:
-        return raw.BroadcastTo(kept(op, g), shape_of(x)), None
+        whole = shape_node(x)
+        return raw.BroadcastTo(kept(op, g, whole), whole), None
     left = raw.Reshape(g, [1 if i in reduced else size for i, size in enumerate(dims)])
     return raw.Tile(left, [size if i in reduced else 1 for i, size in enumerate(dims)]), None
 

@@ -68,10 +68,13 @@ class OpDef:
     def __call__(self, *inputs: Any, name: str | None = None, **keywords: Any) -> Any:
         """Add a node of this type to the default graph.
 
-        Inputs go by position or by name, attrs by name.  Returns the output Tensor, a list of Tensors for a list output, a
+        Inputs go by position or by name, attrs by name; `name` may follow the inputs by position, as it often does in programs
+        for TensorFlow 1.  Returns the output Tensor, a list of Tensors for a list output, a
         named tuple for several outputs, or the Operation if there are none.  Raises TypeError or ValueError, naming the
         input, for what does not fit the signature.
         """
+        if len(inputs) > len(self.signature.inputs) and name is None and isinstance(inputs[-1], str | None):
+            inputs, name = inputs[:-1], inputs[-1]
         return _builder(self, inputs, keywords, name)
 
     @cached_property

@@ -244,9 +244,7 @@ def _swap_with_last(values: Tensor, axis: int, name: str | None) -> Any:
     count = rank(values)
     places = raw.Range(0, count, 1)
     first, last = axis if axis >= 0 else count + axis, count - 1
-    order = raw.SelectV2(
-        raw.Equal(places, first), last, raw.SelectV2(raw.Equal(places, last), first, places)
-    )
+    order = raw.SelectV2(raw.Equal(places, first), last, raw.SelectV2(raw.Equal(places, last), first, places))
     return raw.Transpose(values, order, name=name or "transpose")
 
 

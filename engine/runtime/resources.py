@@ -6,6 +6,7 @@ says what changed and can take it back: rewinding undoes records, race detection
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -153,6 +154,8 @@ class ResourceManager:
     def __init__(self) -> None:
         self._containers: dict[str, dict[str, Resource]] = {}
         self._lock = threading.Lock()
+        # What random ops without a seed start from: theirs alone, but the same however often a step is taken back and repeated.
+        self.entropy = int.from_bytes(os.urandom(8), "little")
 
     def get_or_create(
         self, container: str, name: str, kind: type[Resource], make: Callable[[], Resource]

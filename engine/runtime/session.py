@@ -32,7 +32,7 @@ from engine.types import errors, site
 
 _session_ids = itertools.count(1)
 _step_ids = itertools.count(1)
-_UNSET = object()
+_CALLERS = (TypeError, ValueError, errors.OpError)  # errors that are about what the caller asked for
 
 
 class _Signature(NamedTuple):
@@ -113,11 +113,15 @@ class BaseSession:
         subclasses for what goes wrong while running.
         """
         self._check_open()
-        taken = self._take_apart(fetches)
-        feeds = flatten_feeds(self._graph, feed_dict)
-        arrays = [feed_array(self._graph, tensor, value) for tensor, value in feeds]
-        executable = self._executable(taken, [tensor for tensor, _ in feeds])
-        return taken.rebuild(self._run_step(executable, arrays, options, run_metadata))
+        try:
+            taken = self._take_apart(fetches)
+            feeds = flatten_feeds(self._graph, feed_dict)
+            arrays = [feed_array(self._graph, tensor, value) for tensor, value in feeds]
+            executable = self._executable(taken, [tensor for tensor, _ in feeds])
+            return taken.rebuild(self._run_step(executable, arrays, options, run_metadata))
+        except _CALLERS as error:
+            # The message says all that the caller can act on; how deep in here it was found would only hide it.
+            raise error.with_traceback(None) from error.__cause__
 
     def make_callable(
         self, fetches: Any, feed_list: Sequence[Any] | None = None, accept_options: bool = False
@@ -138,11 +142,13 @@ class BaseSession:
                 raise TypeError(f"The callable takes {len(tensors)} feeds, {len(args)} were given")
             if not accept_options and (options is not None or run_metadata is not None):
                 raise TypeError("Make the callable with accept_options=True to pass options or run_metadata")
-            arrays = [
-                feed_array(self._graph, tensor, value) for tensor, value in zip(tensors, args, strict=True)
-            ]
-            executable = self._executable(taken, tensors)
-            return taken.rebuild(self._run_step(executable, arrays, options, run_metadata))
+            try:
+                pairs = zip(tensors, args, strict=True)
+                arrays = [feed_array(self._graph, tensor, value) for tensor, value in pairs]
+                executable = self._executable(taken, tensors)
+                return taken.rebuild(self._run_step(executable, arrays, options, run_metadata))
+            except _CALLERS as error:
+                raise error.with_traceback(None) from error.__cause__
 
         return call
 

@@ -127,7 +127,7 @@ def test_nested_structures_travel_through_a_loop() -> None:
         (lambda: tf.cond(True, lambda: 1, lambda: 2), TypeError, "Python bool"),
         (lambda: tf.cond(tf.constant([True]), lambda: 1, lambda: 2), ValueError, r"must be a scalar.*\(1,\)"),
         (lambda: tf.cond(tf.constant(1), lambda: 1, lambda: 2), TypeError, "must be bool.*int32"),
-        (lambda: tf.cond(tf.constant(True), lambda: 1, lambda: 2.0), TypeError, "same type: int32.*float32"),
+        (lambda: tf.cond(tf.constant(True), lambda: 1, lambda: 2.0), ValueError, "same type: int32.*float32"),
         (lambda: tf.cond(tf.constant(True), lambda: [1, 2], lambda: [1]), ValueError, "same structure|as many"),
         (lambda: tf.cond(tf.constant(True), lambda: None, lambda: 1), ValueError, "true_fn must have a return value"),
         (lambda: tf.while_loop(lambda i: i < 3, lambda i: i, []), ValueError, "No loop variables"),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,46 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_programs import Built, Outcome, Program, build, evaluate, programs
+from schedules import Shuffled, driven_by
 
 import engine as tf
 from engine import observe
 from engine.observe import FrameChange, TraceLevel
 from engine.runtime import driver as drivers
-
-
-class Shuffled:
-    """Takes any of the ready activations next, and now and then takes back the last few."""
-
-    def __init__(self, seed: int, rewind: bool) -> None:
-        self.random = random.Random(seed)
-        self.record = rewind
-
-    def drive(self, step: Any) -> None:
-        step.begin()
-        budget = 40 if self.record else 0
-        done = 0
-        while ready := step.state.ready:
-            activation = self.random.choice(ready)
-            step.finish(activation, step.execute(activation))
-            done += 1
-            if budget and self.random.random() < 0.1:
-                back = self.random.randint(1, min(done, 12))
-                for _ in range(back):
-                    step.undo()
-                done -= back
-                budget -= 1
-
-
-@contextmanager
-def driven_by(driver: drivers.Driver | None) -> Iterator[None]:
-    if driver is None:
-        yield
-        return
-    drivers.install(driver)
-    try:
-        yield
-    finally:
-        drivers.uninstall()
 
 
 def run(

@@ -132,9 +132,13 @@ def answer_together(tf: Any, message: Any, questions: list[dict[str, Any]]) -> l
 
 
 def _reason(error: Any) -> str:
-    lines = str(getattr(error, "message", error)).splitlines()
-    told = next((line for line in lines if "OpKernel" in line or "registered" in line), lines[0])
-    return f"{type(error).__name__}: {told.strip()[:120]}"
+    lines = [line.strip() for line in str(getattr(error, "message", error)).splitlines()]
+    told = [
+        line
+        for line in lines
+        if line and not line.startswith(("Graph execution error", "Detected at", "File ", "Node:"))
+    ]
+    return f"{type(error).__name__}: {next((line for line in told if 'OpKernel' in line), told[0])[:120]}"
 
 
 def _one(tf: Any, session: Any, fetches: dict[str, Any], feeds: dict[str, Any]) -> dict[str, Any]:

@@ -30,9 +30,39 @@ import engine as tf
 from engine.op.samples import Sample
 from engine.types.dtypes import as_dtype
 
-# Cases (patterns of op-dtype) in which the answers differ, and why.
-DIFFERENT: dict[str, str] = {}
-DIFFERENT_GRADIENTS: dict[str, str] = {}
+# Where the answers differ, and why: patterns of "op-dtype #number description of the sample".
+DIFFERENT: dict[str, str] = {
+    "Erf-float64 *special values*": "TensorFlow's erf of infinity is NaN in float64",
+    "EuclideanNorm-*int8 *": "TensorFlow's sum of squares overflows in 8 bits before the root is taken",
+    "Round-int* *": "TensorFlow's kernel gives 0 for every integer",
+    "FusedBatchNorm* *is_training=False*": "in inference TensorFlow leaves the batch's mean and variance uninitialized",
+}
+DIFFERENT_GRADIENTS: dict[str, str] = {
+    "Cumprod-complex* *": "TensorFlow does not conjugate the derivative here",
+    "MulNoNan-complex* *": "TensorFlow does not conjugate the derivative here",
+    "SegmentProd-complex* *": "TensorFlow does not conjugate the derivative here",
+    "UnsortedSegmentProd-complex* *": "TensorFlow does not conjugate the derivative here",
+    "PadV2-* *": "TensorFlow has no gradient for the padding value",
+    "SoftmaxCrossEntropyWithLogits-* *": "TensorFlow forgets that the second output depends on the labels",
+    "FusedBatchNormGrad* *": "the engine does not differentiate batch normalization twice",
+}
+# Where TensorFlow gives no answer: what its error says, and what that means.
+REFUSED: dict[str, str] = {
+    "No OpKernel was registered": "it has no CPU kernel for a dtype that the op's definition allows",
+    "TileOp : The input data type is not supported": "the same, found when it runs",
+    "No WhereOp available for float16": "the same, found when it runs",
+    "only supports NHWC": "it computes NCHW on GPUs only",
+    "only supports the NHWC": "it computes NCHW on GPUs only",
+    "only support NHWC": "it computes NCHW on GPUs only",
+    "do not yet support dilation rates larger than 1": "it has these gradients on GPUs only",
+    "filter_size does not have enough elements": "it has the gradients of grouped convolutions on GPUs only",
+    "Gradients for grouped convolutions are not supported": "it has the gradients of grouped convolutions on GPUs only",
+    "Invalid input first dimension. Found 0.": "it does not reverse an empty tensor",
+    "Indices and updates specified for empty": "it does not scatter nothing into nothing",
+    "WhereOp : Unhandled input dimensions: 0": "it does not look for true elements in a scalar",
+    "Op TopK is not available": "it has taken the op out of GraphDefs",
+    "aborted": "its kernel aborts the process",
+}
 
 
 @cache
@@ -89,69 +119,72 @@ OPS = sorted({case.op_type for case in ours()})
 
 @pytest.mark.parametrize("op_type", OPS)
 def test_answers(op_type: str) -> None:
-    index, _ = answers()
     for case in ours():
-        if case.op_type != op_type:
-            continue
-        assert str(case) in index, f"{case} has no answers: run make_op_answers.py again"
-        rows = index[str(case)]
-        samples = case.samples()
-        assert len(rows) == len(samples), f"{case}: the samples have changed, run make_op_answers.py again"
-        with tf.Graph().as_default(), tf.Session() as session, np.errstate(all="ignore"):
-            for number, (sample, row) in enumerate(zip(samples, rows)):
-                where = f"{case} #{number} {sample}"
-                arrays = flat(sample)
-                assert digest(arrays) == row["digest"], f"{where}: has changed, run make_op_answers.py again"
-                inputs = placeholders(arrays)
-                feeds = dict(zip(inputs, arrays))
-                outputs = build(case, sample, inputs)
-                values = session.run(outputs, feeds)
-                if "error" not in row and lookup(DIFFERENT, str(case)) is None:
-                    for value, entry in zip(values, row["outputs"], strict=True):
-                        compare(value, entry, sample, where)
-                if "connected" in row and lookup(DIFFERENT_GRADIENTS, str(case)) is None:
-                    _compare_gradients(session, case, number, sample, row, inputs, outputs, values, feeds)
+        if case.op_type == op_type:
+            with tf.Graph().as_default(), tf.Session() as session, np.errstate(all="ignore"):
+                check_case(case, session)
 
 
-def _compare_gradients(
-    session: Any,
-    case: Case,
-    number: int,
-    sample: Sample,
-    row: dict[str, Any],
-    inputs: list[Any],
-    outputs: list[Any],
-    values: list[Any],
-    feeds: dict[Any, Any],
-) -> None:
-    flowing = [(t, v) for t, v in zip(outputs, values) if differentiable(t.dtype)]
-    starts = weights(case, number, [np.shape(v) for _, v in flowing], [t.dtype for t, _ in flowing])
-    chosen = [inputs[i] for i in checked_inputs(Sample(*sample.inputs))]
-    found = tf.gradients([t for t, _ in flowing], chosen, [tf.constant(w, as_dtype(w.dtype)) for w in starts])
-    where = f"gradient of {case} #{number} {sample}"
-    assert [g is not None for g in found] == row["connected"], where
-    dense = session.run([tf.convert_to_tensor(g) for g in found if g is not None], feeds)
-    for value, entry in zip(dense, row["gradients"], strict=True):
-        compare(value, entry, sample, where, factor=4)
+def check_case(case: Case, session: Any) -> None:
+    """All samples of one op and dtype: their outputs in one run, the gradients in another."""
+    index, _ = answers()
+    assert str(case) in index, f"{case} has no answers: run make_op_answers.py again"
+    rows, samples = index[str(case)], case.samples()
+    assert len(rows) == len(samples), f"{case}: the samples have changed, run make_op_answers.py again"
+    feeds: dict[Any, Any] = {}
+    built = []
+    for number, (sample, row) in enumerate(zip(samples, rows)):
+        where = f"{case} #{number} {sample}"
+        arrays = flat(sample)
+        assert digest(arrays) == row["digest"], f"{where}: has changed, run make_op_answers.py again"
+        inputs = placeholders(arrays)
+        feeds.update(zip(inputs, arrays))
+        built.append((where, sample, row, inputs, build(case, sample, inputs)))
+    values = session.run([outputs for *_, outputs in built], feeds)
+    for (where, sample, row, *_), found in zip(built, values):
+        if "error" not in row and lookup(DIFFERENT, where) is None:
+            for value, entry in zip(found, row["outputs"], strict=True):
+                compare(value, entry, sample, where)
+    gradients = []
+    for number, ((where, sample, row, inputs, outputs), found) in enumerate(zip(built, values)):
+        if "connected" in row and lookup(DIFFERENT_GRADIENTS, where) is None:
+            flowing = [(t, v) for t, v in zip(outputs, found) if differentiable(t.dtype)]
+            starts = weights(case, number, [np.shape(v) for _, v in flowing], [t.dtype for t, _ in flowing])
+            chosen = [inputs[i] for i in checked_inputs(Sample(*sample.inputs))]
+            made = tf.gradients(
+                [t for t, _ in flowing], chosen, [tf.constant(w, as_dtype(w.dtype)) for w in starts]
+            )
+            assert [g is not None for g in made] == row["connected"], f"gradient of {where}"
+            dense = [tf.convert_to_tensor(g) for g in made if g is not None]
+            gradients.append((where, sample, row["gradients"], dense))
+    for (where, sample, entries, _), found in zip(gradients, session.run([g[-1] for g in gradients], feeds)):
+        for value, entry in zip(found, entries, strict=True):
+            compare(value, entry, sample, f"gradient of {where}", factor=4)
 
 
 def test_what_tensorflow_refuses() -> None:
-    """TensorFlow has no CPU kernel for some dtypes that its op definitions allow; nothing else went wrong there."""
     index, _ = answers()
-    wrong = {}
-    for case, rows in index.items():
-        for row in rows:
-            error = row.get("error", "")
-            missing = error.startswith(
-                ("NotFoundError", "InvalidArgumentError: No OpKernel", "UnimplementedError")
-            )
-            if error and not missing:
-                wrong[case] = error
-    assert not wrong
+    errors = {
+        row["error"]: f"{case} #{i}"
+        for case, rows in index.items()
+        for i, row in enumerate(rows)
+        if "error" in row
+    }
+    unknown = {case: error for error, case in errors.items() if not any(text in error for text in REFUSED)}
+    assert unknown == {}
+    for text in REFUSED:
+        assert any(text in error for error in errors), text
 
 
 def test_the_tables_name_nothing_else() -> None:
-    index, _ = answers()
+    samples = [f"{case} #{i} {sample}" for case in ours() for i, sample in enumerate(case.samples())]
     for table in (DIFFERENT, DIFFERENT_GRADIENTS):
         for pattern in table:
-            assert any(fnmatchcase(case, pattern) for case in index), pattern
+            assert any(fnmatchcase(sample, pattern) for sample in samples), pattern
+
+
+def test_most_are_compared() -> None:
+    index, _ = answers()
+    rows = [row for rows in index.values() for row in rows]
+    assert sum("error" not in row for row in rows) > 0.95 * len(rows)
+    assert sum("connected" in row for row in rows) > 1000

@@ -1,4 +1,4 @@
-"""Batch normalization: gradients by finite differences (the fused ops have no float64), moving averages, the unfused functions."""
+"""Batch normalization: gradients by finite differences (the fused ops have no float64), moving averages, plain functions."""
 
 from __future__ import annotations
 

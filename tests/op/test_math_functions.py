@@ -158,3 +158,13 @@ def test_gradient_of_pow_at_zero() -> None:
         assert grad_x[0] == 0
         assert grad_x[2] == -2
         assert grad_y.tolist() == [0, 0, 0]
+
+
+def test_the_name_may_follow_the_inputs() -> None:
+    with tf.Graph().as_default():
+        x = tf.constant(2.0)
+        assert tf.square(x, "squared").name == "squared:0"
+        assert tf.maximum(x, 1.0, "most").name == "most:0"
+        assert tf.equal(x, x, None).name == "Equal:0"
+        with pytest.raises(TypeError, match="Square takes 1 inputs"):
+            tf.square(x, x)

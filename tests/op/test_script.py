@@ -85,6 +85,7 @@ def test_exceptions(error: Exception, becomes: type[Exception]) -> None:
         session.run(tf.py_func(fail, [], tf.float32))
     assert type(error).__name__ in str(caught.value)
     assert "in fail" in str(caught.value)  # the user's own line
+    assert caught.value.__cause__ is error
 
 
 def test_results_that_do_not_fit() -> None:

@@ -252,6 +252,18 @@ def test_errors_point_at_the_operation_and_its_line() -> None:
     assert "test_session.py" in str(caught.value) and 'name="bad"' in str(caught.value)
 
 
+def test_a_traceback_ends_at_the_callers_run() -> None:
+    x = tf.placeholder(tf.float32, [2], name="x")
+    with tf.Session() as session:
+        for feed in ({}, {x: [1.0]}):
+            with pytest.raises((ValueError, errors.OpError)) as caught:
+                session.run(x, feed)
+            assert [entry.name for entry in caught.traceback] == [
+                "test_a_traceback_ends_at_the_callers_run",
+                "run",
+            ]
+
+
 def test_a_dead_fetch_is_explained() -> None:
     pred = tf.placeholder(tf.bool, [])
     switched = tf.raw_ops.Switch(data=tf.constant(1.0), pred=pred)

@@ -148,12 +148,7 @@ def differentiable(dtype: DType) -> bool:
 
 # Comparing.
 
-GRADIENTS = (
-    "float32",
-    "float64",
-    "complex64",
-    "complex128",
-)  # the dtypes in which TensorFlow's gradients are kept
+GRADIENTS = ("float32", "complex64")  # the dtypes in which TensorFlow's gradients are kept
 
 
 def digest(arrays: list[Any]) -> int:

@@ -113,7 +113,7 @@ def test_families(op: str, family: families.Family) -> None:
 
 @pytest.mark.parametrize("palette", [DARK, LIGHT])
 def test_colours_can_be_told_from_the_background(palette: object) -> None:
-    """Contrast after WCAG: at least 4.5 for text and accents, 3 for what is quiet."""
+    """Contrast after WCAG: at least 4.5, as for text."""
 
     def luminance(colour: str) -> float:
         channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

@@ -201,6 +201,46 @@ def test_a_killed_run_opens_with_every_finished_step(
     assert report["state"] == "interrupted" and report["steps"] in (finished, finished + 1)
 
 
+@pytest.mark.parametrize("command", [["run"], ["step", "--commands", "c"]])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
+def test_a_signal_ends_the_script_and_everything(
+    command: list[str],
+    number: int,
+    status: int,
+    write_script: Callable[..., Path],
+    tmp_path: Path,
+    python_environment: dict[str, str],
+    nothing_left: Left,
+) -> None:
+    script = write_script("""
+        import time
+        import engine as tf
+        tf.Session().run(tf.constant(1.0))
+        print("ready", flush=True)
+        time.sleep(1000)
+    """)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workbench", *command, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=python_environment,
+        process_group=0,
+    )
+    assert process.stdout is not None
+    while "ready" not in process.stdout.readline():
+        pass
+    # As a terminal does it: to everybody in the foreground.
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == status
+    assert "workbench/" not in errors.replace(str(tmp_path), "")
+    assert nothing_left() == []
+
+
 STEPPED = """\
 step 1 of session 1, {nodes} nodes
   fetch if/Merge:0
@@ -294,6 +334,11 @@ def test_the_help_of_every_command_names_its_arguments() -> None:
     for name, command in cli.commands.items():
         assert name in overview
         assert command.help and command.help.splitlines()[0].rstrip(".")[:20] in call(name, "--help").output
+
+
+def test_the_version() -> None:
+    said = call("--version")
+    assert said.exit_code == 0 and said.output.startswith("workbench ")
 
 
 def test_the_command_line_starts_fast_and_imports_no_engine() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -267,9 +270,6 @@ def test_a_front_end_that_is_killed_leaves_nothing(
     nothing_left: Left,
     python_environment: dict[str, str],
 ) -> None:
-    import subprocess
-    import sys
-
     front = write_script(
         """
         import sys, time
@@ -281,15 +281,21 @@ def test_a_front_end_that_is_killed_leaves_nothing(
         """,
         "front.py",
     )
-    process = subprocess.Popen(
-        [sys.executable, front, nested_script], stdout=subprocess.PIPE, env=python_environment
-    )
-    assert process.stdout is not None
-    with process.stdout:
-        assert process.stdout.readline() == b"up\n"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(10)
-    assert nothing_left() == []
+    # A socket's address is short, so a directory in pytest's would not be used.
+    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:
+        process = subprocess.Popen(
+            [sys.executable, front, nested_script],
+            stdout=subprocess.PIPE,
+            env={**python_environment, "TMPDIR": scratch},
+        )
+        assert process.stdout is not None
+        with process.stdout:
+            assert process.stdout.readline() == b"up\n"
+            assert len(os.listdir(scratch)) == 1
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(10)
+        assert nothing_left() == []
+        assert os.listdir(scratch) == []
 
 
 def test_two_clients_at_once_do_not_meet(nested_script: Path) -> None:

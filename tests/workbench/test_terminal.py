@@ -59,8 +59,10 @@ class Terminal:
     def see(self, *words: str) -> None:
         """Wait until all `words` are on the screen."""
         end = time.monotonic() + SECONDS
+        alive = True
         while not all(word in self.text for word in words):
-            assert self.pump() and time.monotonic() < end, f"no {words} on\n{self.text}"
+            assert alive and time.monotonic() < end, f"no {words} on\n{self.text}"
+            alive = self.pump()
 
     def press(self, keys: str) -> None:
         self.process.send(keys)

@@ -17,9 +17,9 @@ import threading
 import time
 from pathlib import Path
 
-from workbench.debugger.commands import CommandError, parse
+from workbench.debugger.commands import parse
 from workbench.debugger.core import Debugger
-from workbench.debugger.moves import Answer
+from workbench.debugger.moves import Answer, CommandError
 from workbench.debugger.protocol import (
     MAX_TO_AGENT,
     VERSION,

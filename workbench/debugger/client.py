@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -110,12 +109,7 @@ class DebugClient:
         command = host_command(
             script, args, socket=address, trace=trace, logdir=logdir, line_buffered=capture
         )
-        try:
-            process = ChildProcess(command, capture=capture, own_group=True, stdin=stdin)
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
-        process.adopt(directory)
+        process = ChildProcess(command, capture=capture, own_group=True, stdin=stdin, private=directory)
         try:
             connection = _connect(process, address)
             lines = Lines(connection, MAX_TO_FRONT)

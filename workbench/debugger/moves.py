@@ -39,6 +39,10 @@ class Answer:
     quit: bool = False
 
 
+class CommandError(Exception):
+    """A command that cannot be carried out; the message says why and what to type instead."""
+
+
 def next_nodes(count: int) -> Move:
     """Execute `count` nodes."""
     left = count

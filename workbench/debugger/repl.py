@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as NotYet
 
 from workbench.debugger import text
 from workbench.debugger.client import DebugClient
-from workbench.debugger.commands import CommandError, parse
+from workbench.debugger.commands import parse
+from workbench.debugger.moves import CommandError
 from workbench.debugger.protocol import Reply
 from workbench.debugger.snapshot import Snapshot, Status
 
@@ -21,7 +21,7 @@ _TICK = 0.2  # seconds between two looks at the keyboard's interrupt
 class Repl:
     """Gives `client` commands, and writes what comes of them with `say`.
 
-    strict: a command that cannot be carried out makes our exit status 2, since nobody is there to type a better one.
+    strict: nobody is there to type a better command: one that cannot be carried out makes our exit status 2.
     """
 
     def __init__(self, client: DebugClient, say: Callable[[str], None], strict: bool = True) -> None:
@@ -58,12 +58,7 @@ class Repl:
             self.client.quit()
             self.say("the script was ended")
             return False
-        try:
-            reply = self._reply(line)
-        except KeyboardInterrupt:
-            self.client.quit()
-            self.say("\nthe script was ended")
-            return False
+        reply = self._reply(line)
         if not reply.ok and self.client.snapshot.status is Status.STOPPED:
             self._complain(reply.text)
         elif reply.text and reply.ok:
@@ -90,7 +85,7 @@ class Repl:
                 self.say("\nno more commands: the script was ended where it stood (c lets it run on)")
                 client.quit()
                 return self._verdict()
-        client.wait_for_end(10.0)
+        client.wait_for_end()
         final = client.snapshot
         self.say(text.status(final))
         code = client.poll() or 0
@@ -100,18 +95,21 @@ class Repl:
         return 2 if self.failed and self.strict else 0
 
     def _reply(self, line: str) -> Reply:
-        """The reply to `line`; Ctrl-C while it is on its way pauses the step, and a second one is raised."""
+        """The reply to `line`.
+
+        Ctrl-C while it is on its way pauses the step, if there is somebody to look at it; a second one is raised.
+        """
         future = self.client.send(line)
-        paused = 0.0
+        paused = False
         while True:
             try:
                 return future.result(_TICK)
             except NotYet:
                 continue
             except KeyboardInterrupt:
-                if paused and time.monotonic() - paused < 5.0:
+                if paused or self.strict or self.client.snapshot.status is not Status.RUNNING:
                     raise
-                paused = time.monotonic()
+                paused = True
                 self.client.send("pause")
 
     def _tell(self, snapshot: Snapshot) -> None:

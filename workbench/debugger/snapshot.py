@@ -17,10 +17,10 @@ from workbench.debugger.plain import decode, encode
 
 SCHEMA_VERSION = 1
 
-MAX_READY = 500  # activations in `Snapshot.ready`
-MAX_WAITING = 200  # nodes in `Snapshot.waiting`
-MAX_HISTORY = 200  # executions in `Snapshot.history`, the latest ones
-MAX_FRAMES = 200  # frames in `Snapshot.frames`
+MAX_READY = 200  # activations in `Snapshot.ready`
+MAX_WAITING = 100  # nodes in `Snapshot.waiting`
+MAX_HISTORY = 100  # executions in `Snapshot.history`, the latest ones
+MAX_FRAMES = 100  # frames in `Snapshot.frames`
 MAX_ITERATIONS = 32  # iterations in one `FrameView`, the latest ones
 MAX_OUTPUT = 8_192  # characters of the script's output in `Snapshot.output`
 MAX_TEXT = 400  # characters of one value's text

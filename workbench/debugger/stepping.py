@@ -43,8 +43,8 @@ class Entry:
         self.outputs = outputs
         self.duration_ns = duration_ns
         self.previous: Entry | None = None
-        self.noted: list[tuple[Place, int]] = []  # what it added to `Stepping.done`
-        self.dropped: dict[Place, dict[int, bool]] = {}  # and what it removed
+        self.noted: tuple[tuple[Place, int], ...] = ()  # what it added to `Stepping.done`
+        self.dropped: dict[Place, dict[int, bool]] | None = None  # and what it removed
         self.nbytes = 0
         self.view: Any = None  # what `views.executed_view` made of it
         self.view_in_passing = False
@@ -113,7 +113,7 @@ class Stepping:
             if change is FrameChange.ITERATION_END:
                 ended = (changed.id, number)
                 if ended in self.done:
-                    entry.dropped[ended] = self.done.pop(ended)
+                    entry.dropped = {**(entry.dropped or {}), ended: self.done.pop(ended)}
             elif change is FrameChange.FRAME_END and changed.parent is not None:
                 for left_dead in changed.dead_exits:
                     self._note(entry, (changed.parent.id, changed.parent_iteration), left_dead, True)
@@ -134,7 +134,7 @@ class Stepping:
         self.error = None
         self.executed -= 1
         self._bytes -= entry.nbytes
-        self.done.update(entry.dropped)
+        self.done.update(entry.dropped or {})
         for place, noted in entry.noted:
             del self.done[place][noted]
         index = entry.activation.item.index
@@ -148,7 +148,7 @@ class Stepping:
 
     def _note(self, entry: Entry, place: Place, item: Item, dead: bool) -> None:
         self.done.setdefault(place, {})[item.index] = dead
-        entry.noted.append((place, item.index))
+        entry.noted = (*entry.noted, (place, item.index))
 
     def is_open(self, frame: Frame) -> bool:
         """Whether `frame` has not ended."""
@@ -159,7 +159,7 @@ class Stepping:
         keep = min(len(self.history) // 2, KEPT)
         for entry in self.history[:-keep]:
             entry.previous = None
-            entry.dropped, entry.noted = {}, []
+            entry.dropped, entry.noted = None, ()
             self._bytes -= entry.nbytes
         del self.history[:-keep]
         self.step.forget(keep)

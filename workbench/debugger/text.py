@@ -23,6 +23,7 @@ from workbench.debugger.snapshot import (
 from workbench.debugger.source import short_path
 
 SHOWN = 12  # executions told of at one stop
+MAX_SOURCE = 80  # cells of a line of the user's source
 MAX_NAME = 44  # cells of a name before a column gives up its alignment
 
 
@@ -54,7 +55,9 @@ def stop(snapshot: Snapshot, since: int = 0) -> str:
             counts += f", {plural(snapshot.frame_count - 1, 'open frame')}"
         lines.append(f"      {counts}")
     else:
-        lines.append(f"      nothing is left to execute: {plural(snapshot.executed, 'node')} executed")
+        lines.append(
+            f"      nothing is left after {plural(snapshot.executed, 'execution')}; n goes back to the script"
+        )
     return "\n".join(lines)
 
 
@@ -90,7 +93,7 @@ def _place(source: SourceView) -> str:
     where = f"{short_path(source.file)}:{source.line}"
     if source.function not in ("", "<module>"):
         where += f" in {source.function}"
-    return f"{where}  {text}".rstrip()
+    return f"{where}  {shorten(text, MAX_SOURCE)}".rstrip()
 
 
 def activation(view: ActivationView) -> str:

@@ -78,14 +78,14 @@ class Network:
         """Logits [n, 10] for images [n, 64]."""
         with tf.name_scope("read"):
             hidden = tf.nn.relu(tf.matmul(images, self.hidden_weights) + self.hidden_bias, name="hidden")
-            return tf.add(tf.matmul(hidden, self.output_weights), self.output_bias, name="logits")
+            logits: tf.Tensor = tf.add(
+                tf.matmul(hidden, self.output_weights), self.output_bias, name="logits"
+            )
+        return logits
 
     def evaluate(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The share of `images` that is read right: a loop inside the graph, a few images a turn."""
         count = tf.shape(images)[0]
-
-        def more_to_read(start: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-            return start < count
 
         def read_some(start: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             stop = tf.minimum(start + EVALUATE_AT_ONCE, count)
@@ -93,8 +93,9 @@ class Network:
             hits = tf.cast(tf.equal(guesses, labels[start:stop]), tf.int32)
             return stop, right + tf.reduce_sum(hits)
 
-        _, right = tf.while_loop(more_to_read, read_some, [0, 0], name="turns")
-        return tf.cast(right, tf.float32) / tf.cast(count, tf.float32)
+        _, right = tf.while_loop(lambda start, right: start < count, read_some, [0, 0], name="turns")
+        share: tf.Tensor = tf.cast(right, tf.float32) / tf.cast(count, tf.float32)
+        return share
 
 
 def main() -> None:

@@ -37,7 +37,9 @@ def demo(steps: int | None, *, logdir: str | os.PathLike[str], headless: bool) -
             if path is None:
                 return _tell_failure(process)
             code = open_application(run=path, logdir=Path(logdir), child=process)
-            click.echo(f"the run is in {short_path(str(path))}; workbench open {shortest_name(path)} shows it again")
+            click.echo(
+                f"the run is in {short_path(str(path))}; workbench open {shortest_name(path)} shows it again"
+            )
             return code
     return _headless(args, steps or STEPS, logdir)
 

@@ -18,7 +18,7 @@ from textual.worker import Worker, WorkerState
 
 from tracing.errors import RunError
 from viz import format as fmt
-from viz.cells import Line
+from viz.cells import Line, line_width
 from viz.draw_runs import state_piece
 from viz.palette import Palette
 from viz.runs_model import RunRow
@@ -49,7 +49,7 @@ class WorkbenchApp(Performer, App[int]):
     run: a run directory to open at once.
     child: a script that runs beside it: its output and its end are shown; a run that it records is opened when it appears.
     debug: a script under the debugger, for the Step screen.
-    start: the screen to begin with; by default Step with a debugger, Graph with a run, else Runs.
+    start: the screen to begin with; by default Step with a debugger, Graph with a run that nobody is writing, else Runs.
 
     `child` and `debug` are terminated when the app ends, however it ends (`run_app` makes sure).
     """
@@ -109,8 +109,10 @@ class WorkbenchApp(Performer, App[int]):
         self.step: StepData | None = None
         self.around = 0
         self.following = True
-        self._first = start or ("step" if debug is not None else "graph" if run is not None else "runs")
+        by_default = "step" if debug is not None else "graph" if run is not None and child is None else "runs"
+        self._first = start or by_default
         self._path = Path(run).absolute() if run is not None else None
+        self.problem = ""  # why the run cannot be read
         self._wanted_node: str | None = None
         self._wanted_bars: tuple[str, ...] = ()
         self._exit_code: int | None = None
@@ -153,7 +155,9 @@ class WorkbenchApp(Performer, App[int]):
             try:
                 found = await asyncio.get_running_loop().run_in_executor(self._reader, work)
             except RunError as error:
-                self.notify(str(error), severity="error", timeout=8)
+                self.problem = str(error)
+                self.notify(self.problem, severity="error", timeout=8)
+                self.sync()
                 return
             done(found)
 
@@ -182,8 +186,14 @@ class WorkbenchApp(Performer, App[int]):
 
     def _polled(self, found: tuple[list[RunRow], OpenRun | None]) -> None:
         rows, opened = found
-        changed = rows != self.rows
+        changed = len(rows) != len(self.rows) or any(a is not b for a, b in zip(rows, self.rows))
         self.rows = rows
+        if self.debug_source is not None and self.opened is None and self._path is None:
+            # A script that is stepped may be recorded beside.
+            for row in rows:
+                if row.state == "running" and row.environment.get("process") == self.debug_source.agent_pid:
+                    self.open_run(row.path, then=None)
+                    break
         if opened is not None and self.opened is not None and opened.path == self.opened.path:
             self.opened = opened
             if self.stage is None and opened.main_stage() is not None:
@@ -221,6 +231,7 @@ class WorkbenchApp(Performer, App[int]):
     def open_run(self, path: Path, then: str | None) -> None:
         """Open the run at `path`, and show it on screen `then`."""
         self._path = path
+        self.problem = ""
         self.following = True
 
         def done(opened: OpenRun) -> None:
@@ -364,14 +375,14 @@ class WorkbenchApp(Performer, App[int]):
                 pieces.append((f"✗ script {describe_exit(self._exit_code)}", palette.style(palette.bad)))
         if self.opened is not None:
             mark, colour = state_piece(self.opened.state, palette)
-            note = f"{mark} {self.opened.name}"
             steps = f" · {fmt.plural(len(self.opened.steps), 'step')}"
             if pieces:
                 pieces.append(("  ", palette.dim))
-            pieces.append((fmt.shorten(note, max(8, room - 32)), palette.style(colour)))
+            left = room - line_width(pieces) - len(steps) - 1
+            pieces.append((fmt.shorten(f"{mark} {self.opened.name}", max(6, left)), palette.style(colour)))
             pieces.append((steps, palette.quiet))
         pieces.append((" ", palette.dim))
-        if sum(len(text) for text, _ in pieces) > room:
+        if line_width(pieces) > room:
             pieces = [*pieces[:1], (" ", palette.dim)] if room > 14 else []
         return pieces
 
@@ -385,19 +396,24 @@ class WorkbenchApp(Performer, App[int]):
 
     def no_graph_text(self) -> str:
         """What the graph screen says without a graph."""
+        if self.problem:
+            return self.problem
         if self.opened is None:
-            waiting = self.child is not None and self._exit_code is None
-            return (
-                "Waiting for the script's first Session.run …"
-                if waiting
-                else "No run is open.\nChoose one on the Runs screen (1)."
-            )
+            if self.child is not None and self._exit_code is None:
+                return "Waiting for the script's first Session.run …"
+            if self.debug_source is not None:
+                return (
+                    "Nothing is recorded beside the stepping:\nworkbench step --trace times SCRIPT does that."
+                )
+            return "No run is open.\nChoose one on the Runs screen (1)."
         if self.opened.state == "running":
             return "The run has no stage yet.\nOne appears with its first Session.run."
         return "The run has no stage: nothing was run in it."
 
     def no_timeline_text(self) -> str:
         """What the timeline says without a step."""
+        if self.problem:
+            return self.problem
         if self.opened is None:
             return "No run is open: choose one on the Runs screen (1)."
         return "No step of this run has ended yet." if not self.opened.steps else "Reading …"

@@ -26,7 +26,12 @@ class Child(Protocol):
 
 
 class Debug(Child, Protocol):
-    """A script under the debugger; `workbench.debugger.client.DebugClient` is one."""
+    """A script under the debugger; `workbench.debugger.client.DebugClient` is one.
+
+    `agent_pid` is the number of the script's process, as a run that it records has it.
+    """
+
+    agent_pid: int
 
     @property
     def snapshot(self) -> Snapshot:

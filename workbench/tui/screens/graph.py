@@ -8,7 +8,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from viz import format as fmt
-from viz.cells import Line, Page, line_width, spread
+from viz.cells import Drawing, Line, Page, line_width, spread, wrap
 from viz.draw_graph import PlacedLevel, draw_level, place_level
 from viz.families import family
 from viz.graph_model import ROOT, Item, Kind
@@ -39,7 +39,7 @@ class GraphScreen(BaseScreen):
         & #drawing { height: 1fr; padding: 0 0 0 1; }
         & #card { height: 9; }
         & #search { display: none; height: 1fr; }
-        & #search Input { height: 1; border: none; padding: 0 1; background: $panel; }
+        & #search Input { height: 1; border: none; padding: 0 1; background: $panel; &:focus { border: none; } }
         &.-searching #search { display: block; }
         &.-searching #drawing, &.-searching #crumbs { display: none; }
         &.-full #tree, &.-full #card { display: none; }
@@ -92,10 +92,7 @@ class GraphScreen(BaseScreen):
         timings = step.timings if step is not None and view is not None and step.stage is view else None
         if view is None:
             self.view = None
-            page = Page(60)
-            for text in self.workbench.no_graph_text().splitlines():
-                page.add((" " + text, self.palette.quiet))
-            self.drawing.show(page.drawing(), home=True)
+            self.drawing.show(self._nothing(), home=True)
             return
         changed = view is not self.view
         if changed:
@@ -117,6 +114,14 @@ class GraphScreen(BaseScreen):
         wanted = self.workbench.take_wanted_node()
         if wanted is not None:
             self.reveal(wanted)
+
+    def _nothing(self) -> Drawing:
+        """What is said in place of a graph."""
+        page = Page(max(20, min(60, self.drawing.size.width - 2)))
+        for text in self.workbench.no_graph_text().splitlines():
+            for line in wrap(text, page.width - 1):
+                page.add((" " + line, self.palette.quiet))
+        return page.drawing()
 
     def recolour(self) -> None:
         self.tree_list.redraw()
@@ -250,26 +255,25 @@ class GraphScreen(BaseScreen):
             return
         level = self.view.tree.level_key(key)
         self.go_to(level, key)
-        if self.placed is not None and self.placed.level.item(key) is None:
+        while self.placed is not None and self.placed.level.item(key) is None:
             # It is in a series, or among the hidden constants.
-            owner = next(
-                (
-                    item
-                    for item in self.placed.level.items
-                    if item.kind is Kind.SERIES and self.view is not None and key in self._members(item)
-                ),
-                None,
-            )
-            if owner is not None:
-                self.go_to(owner.key, key)
+            holder = next((item for item in self.placed.level.items if self._holds(item, key)), None)
+            if holder is not None:
+                self.go_to(holder.key, key)
             elif not self.constants:
                 self.constants = True
                 self.selected = key
                 self._place()
+            else:
+                return
 
-    def _members(self, item: Item) -> set[str]:
+    def _holds(self, item: Item, key: str) -> bool:
+        """Whether a series holds a node or scope."""
         assert self.view is not None
-        return set(self.view.tree.names_in(item.key))
+        if item.kind is not Kind.SERIES:
+            return False
+        node = next(iter(self.view.tree.names_in(key)))
+        return node in self.view.tree.names_in(item.key)
 
     @on(ChipView.Moved)
     def _chip_moved(self, message: ChipView.Moved) -> None:

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from viz import format as fmt
-from viz.cells import Drawing, Page
+from viz.cells import Drawing, Page, wrap
 from viz.draw_step import draw_text
 from viz.families import family
 from viz.palette import Palette
@@ -119,7 +119,7 @@ def help_page(where: str) -> Callable[[Palette, int], Drawing]:
 
     def draw(palette: Palette, width: int) -> Drawing:
         page = Page(width)
-        for line in _wrap(ABOUT.get(where, ""), width - 2):
+        for line in wrap(ABOUT.get(where, ""), width - 2):
             page.add((" " + line, palette.plain))
         sections = [(f"on this screen ({where})", where), ("everywhere", "app")]
         sections += [(IN[kind], kind) for kind in WIDGETS.get(where, ())]
@@ -160,14 +160,3 @@ def output_page(text: Callable[[], str], ended: Callable[[], str]) -> Callable[[
         return page.drawing()
 
     return draw
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    return [*lines, line] if line else lines

@@ -51,7 +51,7 @@ class StepScreen(BaseScreen):
         & #values { height: 1fr; }
         & #waiting { height: 1fr; }
         & #console { height: 5; }
-        & Input { height: 1; border: none; padding: 0 1; display: none; background: $panel; }
+        & Input { height: 1; border: none; padding: 0 1; display: none; background: $panel; &:focus { border: none; } }
         &.-asking Input { display: block; }
         &.-wide #left { width: 2fr; }
         &.-wide #right { width: 3fr; }

@@ -1,0 +1,50 @@
+"""Makes the pictures of this folder: ``python docs/images/make_pictures.py`` (with the package installed).
+
+Each is a screen of the workbench as Textual exports it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from workbench.debugger.client import DebugClient
+from workbench.tui.app import WorkbenchApp
+
+HERE = Path(__file__).parent
+SIZE = (118, 34)
+
+
+async def picture(app: WorkbenchApp, name: str, keys: list[str]) -> None:
+    """Press `keys` and write what the screen shows then to ``name.svg``."""
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause(1.5)
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause(0.15)
+        await pilot.pause(1.0)
+        (HERE / f"{name}.svg").write_text(app.export_screenshot(title="workbench"))
+
+
+def step_screen() -> None:
+    """The nested loop, stopped in its second iteration, where one branch is dead."""
+    with DebugClient.launch(HERE / "nested.py") as client:
+        asyncio.run(picture(WorkbenchApp(debug=client), "workbench", ["n"] * 62))
+
+
+def run_screens() -> None:
+    """The demonstration's graph and timeline."""
+    with tempfile.TemporaryDirectory() as logdir:
+        command = [sys.executable, "-m", "workbench", "demo", "--headless", "--steps", "60", "--logdir", logdir]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        (run,) = Path(logdir).iterdir()
+        asyncio.run(picture(WorkbenchApp(run=run, logdir=Path(logdir)), "graph", []))
+        asyncio.run(picture(WorkbenchApp(run=run, logdir=Path(logdir)), "timeline", ["3"]))
+
+
+if __name__ == "__main__":
+    step_screen()
+    run_screens()

@@ -1,0 +1,131 @@
+"""The demonstration: it learns, it is recorded, and it says where to look."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from workbench.demo.show import SCRIPT, STEPS
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Left = Callable[[], Sequence[tuple[int, str]]]
+
+
+def test_the_shipped_digits_are_those_of_scikit_learn() -> None:
+    sklearn = pytest.importorskip("sklearn.datasets")
+    digits = sklearn.load_digits()
+    with np.load(SCRIPT.with_name("digits.npz")) as file:
+        np.testing.assert_array_equal(file["images"], digits.data)
+        np.testing.assert_array_equal(file["labels"], digits.target)
+
+
+def test_headless_says_how_it_went_where_the_run_is_and_what_to_type(run_python: Run, tmp_path: Path) -> None:
+    done = run_python("-m", "workbench", "demo", "--headless", "--steps", "30", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "" and "\x1b" not in done.stdout
+    for said in (
+        "step   30 of 30: loss",
+        "loss      ",
+        "accuracy  ",
+        "slowest operations",
+        "digits.py:",
+        "the run is in runs/",
+    ):
+        assert said in done.stdout
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    command = next(line for line in lines if line.startswith("workbench open ")).split()[:3]
+    shown = run_python("-m", "workbench", "show", command[2], "--json", cwd=tmp_path)
+    report = json.loads(shown.stdout)
+    assert report["state"] == "finished"
+    assert report["steps"] == 32  # the initializer, thirty of training, one evaluation
+    assert report["dead"] > 0 and report["frames"] > 0 and report["iterations"] > 6
+    assert {row["tag"] for row in report["scalars"]} == {"loss", "accuracy"}
+
+
+def test_without_a_terminal_it_is_headless_and_the_log_directory_is_where_one_says(
+    run_python: Run, tmp_path: Path
+) -> None:
+    done = run_python(
+        "-m", "workbench", "demo", "--steps", "5", "--logdir", tmp_path / "elsewhere", cwd=tmp_path
+    )
+    assert done.returncode == 0
+    from tracing import directory
+
+    (path,) = directory.find(tmp_path / "elsewhere")
+    assert str(path.relative_to(tmp_path)) in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_script_runs_by_itself_and_leaves_nothing(run_python: Run, tmp_path: Path) -> None:
+    done = run_python("-m", "workbench.demo.digits", "--steps", "3", cwd=tmp_path)
+    assert done.returncode == 0 and "held-out digits read right" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_graph_has_a_loop_and_a_conditional_and_only_one_branch_runs(
+    run_python: Run, tmp_path: Path
+) -> None:
+    run_python("-m", "workbench", "demo", "--headless", "--steps", "3", cwd=tmp_path)
+    from tracing import directory
+    from tracing.reader import Run as Recorded
+
+    (path,) = directory.find(tmp_path / "runs")
+    with Recorded.open(path) as run:
+        training, evaluation = run.steps()[1], run.steps()[-1]
+        stage = run.stage(training.stage_id)
+        executions = run.executions(training.id)
+        dead = {stage.order[node] for node in executions.node[executions.dead]}
+        assert any(name.startswith("shake/cond/") for name in dead)
+        assert any(node.type == "RandomStandardNormal" for node in stage if node.name not in dead)
+        loop = {node.type for node in run.stage(evaluation.stage_id)}
+        assert {"Enter", "Exit", "NextIteration", "LoopCond", "Merge", "Switch"} <= loop
+        turns = max(event.iteration for event in run.frames(evaluation.id))
+        assert turns == 6  # 360 digits, 60 a turn
+
+
+def test_an_interrupt_ends_it_in_order(
+    tmp_path: Path, python_environment: dict[str, str], nothing_left: Left
+) -> None:
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)):
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "workbench",
+                "demo",
+                "--headless",
+                "--steps",
+                "100000",
+                "--logdir",
+                tmp_path / "runs",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=python_environment,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=10)
+        assert process.returncode == status and "Traceback" not in errors
+        assert nothing_left() == []
+
+
+@pytest.mark.slow
+def test_it_learns_to_read(run_python: Run, tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = run_python("-m", "workbench", "demo", "--headless", cwd=tmp_path, timeout=300)
+    assert done.returncode == 0
+    report = json.loads(run_python("-m", "workbench", "show", "latest", "--json", cwd=tmp_path).stdout)
+    scalars = {row["tag"]: row for row in report["scalars"]}
+    assert scalars["accuracy"]["last"] >= 0.95 and scalars["accuracy"]["step"] == STEPS
+    assert scalars["loss"]["last"] < 0.3
+    assert time.monotonic() - started < 120

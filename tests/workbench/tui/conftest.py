@@ -1,0 +1,224 @@
+"""What the tests of the terminal app share: recorded runs, a stand-in for a script, and ways to read the screen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from textual.app import App
+from textual.pilot import Pilot
+
+import engine as tf
+import tracing
+from workbench.debugger.snapshot import Snapshot, Status, from_dict
+
+SIZES = [(80, 24), (120, 40)]
+
+
+def train(logdir: Path, name: str, steps: int, error: BaseException | None = None) -> Path:
+    """Record a small training with scopes, gradients and a loop; gives the run directory."""
+    rng = np.random.default_rng(0)
+    with tf.Graph().as_default():
+        with tf.name_scope("input"):
+            x = tf.placeholder(tf.float32, [None, 8], name="x")
+            t = tf.placeholder(tf.float32, [None, 3], name="t")
+        with tf.name_scope("dense"):
+            w = tf.Variable(tf.zeros([8, 3]), name="w")
+            y = tf.matmul(x, w, name="matmul")
+        with tf.name_scope("loss"):
+            loss = tf.reduce_mean(tf.square(y - t), name="mean")
+        with tf.name_scope("rate"):
+            _, rate = tf.while_loop(
+                lambda i, r: i < 3, lambda i, r: (i + 1, r * 0.9), [tf.constant(0), tf.constant(0.1)]
+            )
+        (gradient,) = tf.gradients(loss, [w])
+        with tf.name_scope("train"):
+            update = tf.assign_sub(w, rate * gradient, name="update")
+        init = tf.global_variables_initializer()
+        recorder = tracing.start(logdir, name=name, tensorboard=False)
+        with tf.Session() as session:
+            session.run(init)
+            for step in range(steps):
+                batch = rng.normal(size=(4, 8)).astype(np.float32)
+                value, _ = session.run([loss, update], {x: batch, t: batch[:, :3]})
+                tracing.scalar("loss", float(value), step)
+        tracing.stop(error)
+        return recorder.path
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Path]:
+    """`train(logdir, name, steps, error)`."""
+    return train
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log directory with a run of seven steps, `mnist`, and one that failed, `crash`."""
+    logdir = tmp_path_factory.mktemp("runs")
+    train(logdir, "crash", 2, RuntimeError("the disk is full"))
+    time.sleep(1.1)  # directories are sorted by the second in their name
+    train(logdir, "mnist", 6)
+    return logdir
+
+
+@pytest.fixture(scope="session")
+def mnist(runs: Path) -> Path:
+    """The run of seven steps."""
+    return next(path for path in runs.iterdir() if "mnist" in path.name)
+
+
+def rows_of(app: App[Any]) -> list[str]:
+    """What is on the screen, row by row."""
+    return ["".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips()]
+
+
+@pytest.fixture(scope="session")
+def screen() -> Callable[[App[Any]], list[str]]:
+    """`rows_of(app)`."""
+    return rows_of
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., Awaitable[None]]:
+    """`until(pilot, condition)` waits until `condition()` is true, or all of the given words are on the screen."""
+
+    async def wait(pilot: Pilot[Any], condition: Callable[[], bool] | Sequence[str]) -> None:
+        end = time.monotonic() + 20
+        while True:
+            await pilot.pause(0.02)
+            text = "\n".join(rows_of(pilot.app))
+            if condition() if callable(condition) else all(word in text for word in condition):
+                return
+            assert time.monotonic() < end, f"{condition} has not come:\n{text}"
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def find() -> Callable[[App[Any], str], tuple[int, int]]:
+    """`find(app, text)` gives the column and row of the first place where `text` stands on the screen."""
+
+    def place(app: App[Any], text: str) -> tuple[int, int]:
+        rows = rows_of(app)
+        for y, row in enumerate(rows):
+            if text in row:
+                return row.index(text), y
+        raise AssertionError(f"{text!r} is not on the screen:\n" + "\n".join(rows))
+
+    return place
+
+
+class FakeChild:
+    """A script that does what the test says."""
+
+    def __init__(self, run_path: Path | None = None) -> None:
+        self.code: int | None = None
+        self.output = "loading\n"
+        self.run_path = run_path
+        self.terminated = 0
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def output_tail(self, limit: int = 8192) -> str:
+        return self.output[-limit:]
+
+    def terminate(self) -> int:
+        self.terminated += 1
+        self.code = self.code if self.code is not None else -15
+        return self.code
+
+
+@dataclass(frozen=True)
+class FakeReply:
+    ok: bool
+    text: str
+
+
+ACTIVATION = {"type": "Add", "device": "", "frame": 0, "path": "root", "iteration": 0}
+
+
+class FakeDebug(FakeChild):
+    """A script under a debugger: it keeps what it was told, and answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.agent_pid = 0
+        self.lines: list[str] = []
+        self.answers: dict[str, FakeReply] = {}
+        self._snapshot = from_dict(
+            {
+                "serial": 1,
+                "status": "stopped",
+                "script": "train.py",
+                "reason": "Session.run begins",
+                "step": {
+                    "id": 1, "session": 1, "step": 1, "stage": "pruned", "nodes": 9,
+                    "fetches": ["y:0"], "feeds": [], "targets": [],
+                },
+                "ready": [
+                    {"index": i, "activation": {**ACTIVATION, "node": name}} for i, name in enumerate("abc")
+                ],
+                "ready_count": 3,
+                "next": {**ACTIVATION, "node": "a"},
+                "frames": [
+                    {"id": 0, "name": "", "path": "root", "parent": -1, "parent_iteration": 0, "live": True,
+                     "iterations": [{"number": 0, "ready": 3, "waiting": 1}]},
+                ],
+                "waiting": [
+                    {
+                        "activation": {**ACTIVATION, "node": "sum"},
+                        "inputs": [
+                            {"slot": 0, "name": "left:0", "state": "dead"},
+                            {"slot": 1, "name": "right:0", "state": "missing"},
+                        ],
+                    }
+                ],
+                "waiting_count": 1,
+                "source": {
+                    "file": "train.py", "line": 3, "function": "<module>", "first": 1,
+                    "lines": ["import engine as tf", "", "y = tf.add(a, b)", "print(y)"],
+                },
+            }
+        )  # fmt: skip
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return replace(self._snapshot, output=self.output)
+
+    def change(self, **fields: Any) -> None:
+        """Send another snapshot."""
+        self._snapshot = replace(self._snapshot, serial=self._snapshot.serial + 1, **fields)
+
+    def send(self, line: str) -> Future[FakeReply]:
+        self.lines.append(line)
+        future: Future[FakeReply] = Future()
+        if line == "n" and self._snapshot.status is Status.STOPPED:
+            ready = tuple(replace(row, index=row.index - 1) for row in self._snapshot.ready[1:])
+            self.change(
+                ready=ready, ready_count=len(ready), next=ready[0].activation if ready else None, reason=""
+            )
+        future.set_result(self.answers.get(line, FakeReply(True, "")))
+        return future
+
+
+@pytest.fixture
+def child() -> FakeChild:
+    return FakeChild()
+
+
+@pytest.fixture
+def debug() -> FakeDebug:
+    return FakeDebug()
+
+
+@pytest.fixture
+def reply() -> type[FakeReply]:
+    return FakeReply

@@ -1,0 +1,244 @@
+"""The debugger's commands that look: print, info, where, list.  Each takes the debugger and what follows the command's name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engine.passes.stage import StageNode
+from engine.runtime.program import Item
+from engine.runtime.state import Activation
+from viz.format import dtype
+from viz.format import shape as shape_text
+from workbench.debugger import source, text, views
+from workbench.debugger.moves import Answer, CommandError
+from workbench.debugger.snapshot import TokenState, TokenView
+from workbench.debugger.stepping import Entry, Stepping
+from workbench.debugger.values import Reference, print_array
+
+if TYPE_CHECKING:
+    from workbench.debugger.core import Debugger
+
+MAX_PRINT = 20_000  # characters of a tensor printed with `p`
+PRINT_WHOLE = 1_000  # elements up to which `p` prints all
+
+
+def stepping_of(debugger: Debugger) -> Stepping:
+    """The step that is looked at; raises CommandError if there is none."""
+    stepping = debugger.stepping
+    if stepping is None:
+        raise CommandError("no step is stopped")
+    return stepping
+
+
+def print_tensor(debugger: Debugger, rest: str) -> Answer:
+    """``p TENSOR``: the value that the node's latest execution in this step gave."""
+    stepping = stepping_of(debugger)
+    if not rest:
+        raise CommandError("which tensor? p NODE prints all outputs of a node, p NODE:0 the first")
+    name, _, number = rest.partition(":")
+    item = _item(stepping, name)
+    slots = range(item.n_outputs)
+    if number:
+        if not number.isdecimal() or len(number) > 6 or int(number) not in slots:
+            has = (
+                "no output"
+                if not slots
+                else f"outputs 0 to {slots[-1]}"
+                if len(slots) > 1
+                else "only output 0"
+            )
+            raise CommandError(f"'{name}' has {has}, not '{number}'")
+        slots = range(int(number), int(number) + 1)
+    entry = stepping.latest.get(item.index)
+    if entry is None:
+        raise CommandError(f"'{name}' has not executed in this step yet; {_why_not(stepping, item)}")
+    place = views.path(entry.activation.frame, entry.activation.iteration)
+    lines = [f"#{entry.row} in {place}" + (", dead" if entry.outputs is None else "")]
+    for view in views.executed_view(entry, debugger.summaries).outputs:
+        if view.slot in slots:
+            lines.append(text.whole_value(view.name, _printed(entry, view)))
+            lines += _change_since(debugger, entry, view)
+    if not item.n_outputs:
+        lines.append(f"{name} has no outputs; it has executed")
+    return Answer(True, "\n".join(lines))
+
+
+def _printed(entry: Entry, view: TokenView) -> TokenView:
+    """`view` with more of the value than a summary has."""
+    if (
+        entry.outputs is None
+        or view.state is not TokenState.VALUE
+        or view.value is None
+        or view.value.complete
+    ):
+        return view
+    array = entry.outputs[view.slot]
+    array = getattr(array, "value", array)
+    longer, complete = print_array(array, MAX_PRINT, PRINT_WHOLE)
+    return replace(view, value=replace(view.value, text=longer, complete=complete))
+
+
+def _change_since(debugger: Debugger, entry: Entry, view: TokenView) -> list[str]:
+    """What a variable holds now, if it has changed since the node passed on a reference to it."""
+    token = entry.outputs[view.slot] if entry.outputs is not None else None
+    if not isinstance(token, Reference) or token.value is token.resource.value:
+        return []
+    return [f"changed since; now {text.value(debugger.summaries.of(token.resource))}"]
+
+
+def _why_not(stepping: Stepping, item: Item) -> str:
+    if any(activation.item is item for activation in stepping.ready):
+        return "it is ready"
+    for frame in stepping.state.live_frames():
+        if frame.spec is item.frame:
+            for iteration in frame.iterations.values():
+                left, initial = iteration.pending[item.local], frame.spec.pending[item.local]
+                if left < initial:
+                    return f"it still waits for inputs (info {item.name})"
+            return "none of its inputs has arrived"
+    return f"its frame {item.frame.name} is not open"
+
+
+def info(debugger: Debugger, rest: str) -> Answer:
+    """``info NODE``, ``info ready`` and the other lists."""
+    table: dict[str, Callable[..., str]] = {
+        "ready": text.ready,
+        "frames": text.frames,
+        "waiting": text.waiting,
+        "breakpoints": text.breakpoints,
+        "step": text.where,
+    }
+    if not rest:
+        raise CommandError(f"info about what? a NODE, or one of: {', '.join(table)}")
+    if rest in table:
+        return Answer(True, table[rest](debugger.snapshot()))
+    stepping = debugger.stepping
+    if stepping is None:
+        raise CommandError("no step is stopped")
+    return Answer(
+        True, _node(debugger, stepping, _item(stepping, re.sub(r":\d+$", "", rest.removeprefix("^"))))
+    )
+
+
+def _node(debugger: Debugger, stepping: Stepping, item: Item) -> str:
+    """All that is known about a node."""
+    node = item.node
+    stage = stepping.step.stage
+    lines = [f"{node.name}  ({node.type})" + (f"  on {node.device}" if node.device else "")]
+    if item.frame.parent is not None:
+        lines.append(f"  frame     {item.frame.name}")
+    shown = {key: value for key, value in node.attrs.items() if not key.startswith("_")}
+    for i, (key, value) in enumerate(shown.items()):
+        lines.append(f"  {'attrs' if not i else '':<10}{key} = {_attr(value)}")
+    rows = text.table(
+        [
+            (f"{name}:{slot}", dtype(kind))
+            for (name, slot), kind in zip(node.inputs, node.input_dtypes, strict=True)
+        ]
+    )
+    lines += [f"  {'inputs' if not i else '':<10}{row}" for i, row in enumerate(rows)]
+    lines += [f"  {'after' if not i else '':<10}^{name}" for i, name in enumerate(node.control_inputs)]
+    rows = text.table(
+        [
+            (f"{node.name}:{slot}", dtype(kind) + shape_text(shape))
+            for slot, (kind, shape) in enumerate(zip(node.output_dtypes, node.output_shapes, strict=True))
+        ]
+    )
+    lines += [f"  {'outputs' if not i else '':<10}{row}" for i, row in enumerate(rows)]
+    users = stage.consumers[node.name]
+    lines += [f"  {'used by' if not i else '':<10}{name}" for i, name in enumerate(users[:12])]
+    if len(users) > 12:
+        lines.append(f"  {'':<10}… and {len(users) - 12} more")
+    lines += _origin(node)
+    lines += _tokens(debugger, stepping, item)
+    entry = stepping.latest.get(item.index)
+    if entry is not None:
+        (line,) = text.executed([views.executed_view(entry, debugger.summaries)])
+        lines.append(f"  latest    {line}")
+    return "\n".join(lines)
+
+
+def _origin(node: StageNode) -> list[str]:
+    lines = []
+    user = node.site.user if node.site is not None else None
+    if user is not None:
+        function = f" in {user.function}" if user.function != "<module>" else ""
+        lines.append(
+            f"  made at   {source.short_path(user.file)}:{user.line}{function}  {user.source}".rstrip()
+        )
+    if node.lineage.reason:
+        lines.append(f"  because   {node.lineage.reason} ({node.lineage.by})")
+    return lines
+
+
+def _tokens(debugger: Debugger, stepping: Stepping, item: Item) -> list[str]:
+    """What is on the node's inputs, wherever some have arrived."""
+    lines = []
+    at: list[Activation] = [activation for activation in stepping.ready if activation.item is item]
+    for frame in stepping.state.live_frames():
+        if frame.spec is item.frame:
+            for number, iteration in frame.iterations.items():
+                if item in views.waiting_items(stepping.step.program, frame, iteration):
+                    at.append(Activation(item, frame, number))
+    for activation in at[:8]:
+        ready = activation in stepping.state.outstanding
+        lines.append(
+            f"  {'ready' if ready else 'waiting':<10}{views.path(activation.frame, activation.iteration)}"
+        )
+        inputs = views.input_views(stepping, item, activation.frame, activation.iteration, debugger.summaries)
+        lines += [f"    ← {line}" for line in text.tokens(inputs)]
+    return lines
+
+
+def _attr(value: object) -> str:
+    name = getattr(value, "name", None)
+    said = name if isinstance(name, str) else " ".join(str(value).split())
+    return said if len(said) <= 70 else said[:69] + "…"
+
+
+def where(debugger: Debugger, rest: str) -> Answer:
+    """``w``: the step, what was last, what is next."""
+    return Answer(True, text.where(debugger.snapshot()))
+
+
+def list_source(debugger: Debugger, rest: str) -> Answer:
+    """``l``: the source that made a node, or that called `Session.run`."""
+    stepping = stepping_of(debugger)
+    if rest == "run":
+        return Answer(True, text.source(source.view(debugger.run_site(stepping)), "the Session.run"))
+    if rest:
+        item = _item(stepping, re.sub(r":\d+$", "", rest))
+    elif stepping.next is not None:
+        item = stepping.next.item
+    elif stepping.last is not None:
+        item = stepping.last.activation.item
+    else:
+        raise CommandError("nothing is next; l run shows the Session.run")
+    site = item.node.site
+    return Answer(
+        True, text.source(source.view(site.user if site is not None else None), f"made {item.name}")
+    )
+
+
+def _item(stepping: Stepping, name: str) -> Item:
+    found = stepping.step.program.by_name.get(name)
+    if found is None:
+        raise CommandError(no_such_node(stepping, name))
+    return found
+
+
+def no_such_node(stepping: Stepping, name: str, what: str = "node") -> str:
+    """Why there is no node of that name in this step, and which were perhaps meant."""
+    names = list(stepping.step.stage.nodes)
+    before = stepping.step.stage.before
+    said = f"there is no {what} '{name}' in this step"
+    if before is not None and name in before.nodes:
+        reason = stepping.step.stage.removed.get(name)
+        return f"'{name}' is in the graph, but not in this step" + (f": {reason}" if reason else "")
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    close += [each for each in names if each.endswith(f"/{name}")][: 3 - len(close)]
+    return said + (f"; did you mean {' or '.join(dict.fromkeys(close))}?" if close else "")
