@@ -120,9 +120,10 @@ from engine.control.functional import *
 from engine.control.group import *
 from engine.control.tensor_array import *
 from engine.control.while_loop import *
+from engine.control import context_def as _context_def
 from engine.autodiff import flow as _flow
+from engine.autodiff.aggregate import AggregationMethod
 from engine.autodiff.gradients import (
-
     RegisterGradient,
     UnconnectedGradients,
     gradients,
@@ -130,6 +131,7 @@ from engine.autodiff.gradients import (
 from engine.autodiff.gradients import no_gradient as NoGradient
 from engine.autodiff.gradients import no_gradient as NotDifferentiable
 from engine.variables import *
+from engine import variable_def as _variable_def
 from engine.initializers import *
 from engine.variable_scope import *
 from engine.get_variable import *

@@ -276,6 +276,19 @@ class Variable:
     def _as_graph_element(self) -> Tensor:
         return self._variable
 
+    def to_proto(self) -> Any:
+        """The variable as a VariableDef message: the names of its nodes."""
+        from engine.variable_def import variable_to_def
+
+        return variable_to_def(self)
+
+    @staticmethod
+    def from_proto(variable_def: Any, import_scope: str | None = None) -> Variable:
+        """The variable of a VariableDef, whose nodes are in the default graph, in the name scope `import_scope`."""
+        from engine.variable_def import variable_from_def
+
+        return variable_from_def(variable_def, import_scope)
+
     def eval(self, session: Any = None) -> Any:
         """The value in `session`, or in the default session."""
         return self._variable.eval(session=session)

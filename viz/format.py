@@ -217,7 +217,5 @@ def sparkline(values: Sequence[float] | npt.NDArray[Any], width: int) -> str:
 def meter(share: float, width: int) -> str:
     """A thin bar of `width` cells filled to `share` (0 to 1), in halves of a cell, padded with spaces."""
     halves = round(min(1.0, max(0.0, share)) * width * 2)
-    if share > 0:
-        halves = max(1, halves)
     full, rest = divmod(halves, 2)
     return ("━" * full + "╸" * rest).ljust(width)

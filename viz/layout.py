@@ -103,7 +103,7 @@ def layout(boxes: Sequence[Box], links: Iterable[Link], *, room: int = 120, leas
     widths = [max(3, box.width, leaving[position] + 2) for position, box in enumerate(boxes)]
     layer = split_wide(layers_of(len(boxes), down), [width + BOX_GAP for width in widths], room)
     frame = skeleton(len(boxes), layer, lines)
-    left = columns(frame, widths)
+    left = columns(frame, widths, room)
     channels = route(frame, left, widths)
     rows = [0]
     for channel in channels:

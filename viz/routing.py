@@ -24,48 +24,65 @@ BOX_GAP = 2
 LANE_GAP = 1
 
 
-def columns(skeleton: Skeleton, widths: Sequence[int], passes: int = 8) -> dict[int, int]:
-    """The left column of each item: order kept, gaps kept, near to what it is connected to.
+def columns(skeleton: Skeleton, widths: Sequence[int], room: int, passes: int = 8) -> dict[int, int]:
+    """The left column of each item: order kept, gaps kept, near to what it is connected to, within `room` columns if possible.
 
     Each pass moves a layer's items toward the mean of their neighbours, all at once and optimally in the sense of least
-    squares (pooling of adjacent violators), first downward, then upward.
+    squares (pooling of adjacent violators), first downward, then upward.  A drawing that comes out too wide is drawn together:
+    passes in which everything is also pulled to the middle, more and more.
     """
     size = skeleton.size
     width = {item: widths[item] if item < size else 1 for items in skeleton.layers for item in items}
     up, down = neighbours(skeleton.channels)
     left: dict[int, float] = {}
     for items in skeleton.layers:
-        at = 0.0
-        total = sum(width[item] + BOX_GAP for item in items)
+        at = -sum(width[item] + BOX_GAP for item in items) / 2
         for item in items:
-            left[item] = at - total / 2
+            left[item] = at
             at += width[item] + BOX_GAP
-    for turn in range(passes):
-        downward = turn % 2 == 0
-        for items in skeleton.layers if downward else reversed(skeleton.layers):
-            near = up if downward else down
-            wanted, weight = [], []
-            for item in items:
-                half = width[item] // 2
-                sources = near.get(item, ())
-                if sources:
-                    wanted.append(
-                        sum(left[other] + width[other] // 2 for other in sources) / len(sources) - half
-                    )
-                    lanes = sum(other >= size for other in sources)
-                    weight.append(
-                        8.0 if item >= size and lanes else 2.0 if item >= size else 0.5 if lanes else 1.0
-                    )
-                else:
-                    wanted.append(left[item])
-                    weight.append(0.2)
-            placed = _settle(items, wanted, weight, width, size)
-            left.update(zip(items, placed))
+    found: dict[int, int] = {}
+    narrowest = -1
+    for pull in (0.0, 0.15, 0.35, 0.6):
+        for turn in range(passes if not pull else 4):
+            for items in skeleton.layers if turn % 2 == 0 else reversed(skeleton.layers):
+                near = up if turn % 2 == 0 else down
+                wishes = [_wish(item, near.get(item, ()), left, width, size, pull) for item in items]
+                left.update(zip(items, _settle(items, wishes, width, size)))
+        final = _whole(skeleton, left, width)
+        total = max((final[item] + width[item] for item in final), default=0)
+        if narrowest < 0 or total < narrowest:
+            narrowest, found = total, final
+        if narrowest <= room:
+            break
+    return found
+
+
+def _wish(
+    item: int,
+    near: Sequence[int],
+    left: Mapping[int, float],
+    width: Mapping[int, int],
+    size: int,
+    pull: float,
+) -> tuple[float, float]:
+    """Where an item would like its left column to be, and how much that matters: long lines should be straight above all."""
+    half = width[item] // 2
+    if not near:
+        return left[item] * (1 - pull) - half * pull, 0.2
+    middle = sum(left[other] + width[other] // 2 for other in near) / len(near)
+    if item < size:
+        middle *= 1 - pull  # lanes follow: pulled themselves, they would bend
+    lanes = any(other >= size for other in near)
+    weight = (8.0 if lanes else 2.0) if item >= size else (0.5 if lanes else 1.0)
+    return middle - half, weight
+
+
+def _whole(skeleton: Skeleton, left: Mapping[int, float], width: Mapping[int, int]) -> dict[int, int]:
+    """Whole columns from 0 on; rounding keeps the order of a layer, but what it takes from a gap is given back."""
     final = {item: round(at) for item, at in left.items()}
-    # Rounding keeps the order of a layer but may take a cell from a gap.
     for items in skeleton.layers:
         for before, item in pairwise(items):
-            final[item] = max(final[item], final[before] + width[before] + _gap(before, item, size))
+            final[item] = max(final[item], final[before] + width[before] + _gap(before, item, skeleton.size))
     least = min(final.values(), default=0)
     return {item: at - least for item, at in final.items()}
 
@@ -75,21 +92,14 @@ def _gap(before: int, after: int, size: int) -> int:
 
 
 def _settle(
-    items: Sequence[int],
-    wanted: Sequence[float],
-    weight: Sequence[float],
-    width: Mapping[int, int],
-    size: int,
+    items: Sequence[int], wishes: Sequence[tuple[float, float]], width: Mapping[int, int], size: int
 ) -> list[float]:
-    """Left columns nearest to `wanted` (weighted least squares) that keep the order and the gaps."""
-    offsets = []
-    at = 0
-    for before, item in zip([None, *items], items):
-        if before is not None:
-            at += width[before] + _gap(before, item, size)
-        offsets.append(at)
+    """Left columns nearest to the wishes (weighted least squares) that keep the order and the gaps."""
+    offsets = [0]
+    for before, item in pairwise(items):
+        offsets.append(offsets[-1] + width[before] + _gap(before, item, size))
     blocks: list[tuple[float, float, int]] = []  # mean, weight, how many
-    for goal, heavy, offset in zip(wanted, weight, offsets):
+    for (goal, heavy), offset in zip(wishes, offsets):
         mean, total, count = goal - offset, heavy, 1
         while blocks and blocks[-1][0] > mean:
             other, more, many = blocks.pop()

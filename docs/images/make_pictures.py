@@ -38,7 +38,17 @@ def step_screen() -> None:
 def run_screens() -> None:
     """The demonstration's graph and timeline."""
     with tempfile.TemporaryDirectory() as logdir:
-        command = [sys.executable, "-m", "workbench", "demo", "--headless", "--steps", "60", "--logdir", logdir]
+        command = [
+            sys.executable,
+            "-m",
+            "workbench",
+            "demo",
+            "--headless",
+            "--steps",
+            "60",
+            "--logdir",
+            logdir,
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (run,) = Path(logdir).iterdir()
         asyncio.run(picture(WorkbenchApp(run=run, logdir=Path(logdir)), "graph", []))

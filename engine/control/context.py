@@ -23,6 +23,10 @@ def is_loop_exit(op: Operation) -> bool:
     return op.opdef.flow == "exit"
 
 
+def is_loop_enter(op: Operation) -> bool:
+    return op.opdef.flow == "enter"
+
+
 def is_constant_enter(op: Operation) -> bool:
     return op.opdef.flow == "enter" and bool(op.attrs["is_constant"])
 
@@ -51,12 +55,28 @@ class ControlFlowContext:
         self.graph: Graph = get_default_graph()
         self.name = self.graph.unique_name(name)
         self.outer: ControlFlowContext | None = self.graph._scopes.context
+        self.nested: list[ControlFlowContext] = []  # the contexts whose outer one this is
+        if self.outer is not None:
+            self.outer.nested.append(self)
         self.known: set[Tensor] = set()
         self.brought_in: dict[Tensor, Tensor] = {}
 
     @property
     def outer_context(self) -> ControlFlowContext | None:
         return self.outer
+
+    def to_proto(self) -> Any:
+        """The context as a CondContextDef or WhileContextDef message."""
+        from engine.control.context_def import context_to_def
+
+        return context_to_def(self)
+
+    @staticmethod
+    def from_proto(context_def: Any, import_scope: str | None = None) -> Any:
+        """The context of a message, for nodes that are in the default graph, in the name scope `import_scope`."""
+        from engine.control.context_def import context_from_def
+
+        return context_from_def(context_def, import_scope)
 
     def while_context(self) -> WhileContext | None:
         """The innermost loop that this context is, or is in."""

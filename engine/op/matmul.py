@@ -107,9 +107,7 @@ def _turned(x: Any, flip: bool) -> Any:
     return np.swapaxes(x, -1, -2) if flip else x
 
 
-_MATMUL_TYPES = (
-    "{bfloat16, float16, float32, float64, int32, int64, uint8, uint16, uint32, uint64, complex64, complex128}"
-)
+_MATMUL_TYPES = "{bfloat16, float16, float32, float64, int32, int64, uint8, uint16, uint32, uint64, complex64, complex128}"
 
 op(
     f"MatMul(a: T, b: T; transpose_a: bool = False, transpose_b: bool = False, T: {_MATMUL_TYPES}, grad_a: bool = False, "

@@ -4,8 +4,8 @@ A sampler is a function of a random generator and a dtype (the value of attr `T`
 has none) that yields `Sample`s.  The generated tests run every sample of every op through the engine and compare: the value with
 a float64 reference, the static shape and the dtype with the result, the gradient with finite differences.
 
-Most ops need one of the helpers: `floats(-3, 3)` for a unary op, `pairs(-3, 3)` for a binary one, `ints(0, 5)`, `arrays()`.  An op
-that can't be tried alone (a queue, a loop primitive) says where its tests are: ``samples=untested("tests/control/test_while.py")``.
+Most ops need one of the helpers: `floats(-3, 3)` for a unary op, `pairs(-3, 3)` for a binary one, `ints(0, 5)`, `arrays()`.
+An op that can't be tried alone (a queue, a loop primitive) names its tests: ``samples=untested("tests/control/test_while.py")``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from engine.op.const import constant
-from engine.op.elementwise import FLOATS, INEXACT, after_gradient, conjugate, in_float32, output_gradient, unary
+from engine.op.elementwise import FLOATS, INEXACT, after_gradient, conjugate, in_float32, unary
+from engine.op.output_gradients import output_gradient
 from engine.op.registry import op, raw
 from engine.op.samples import floats, pairs
 from engine.op.shapes import broadcast

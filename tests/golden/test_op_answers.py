@@ -88,6 +88,7 @@ def answers() -> tuple[dict[str, Any], dict[str, Any]]:
     return index, numbers
 
 
+@cache
 def ours() -> list[Case]:
     return [case for case in cases() if not case.opdef.stateful and case.samples()]
 

@@ -114,7 +114,7 @@ def test_meters() -> None:
     assert fmt.meter(0.5, 4) == "━━  "
     assert fmt.meter(0.6, 4) == "━━╸ "
     assert fmt.meter(0.0, 3) == "   "
-    assert fmt.meter(0.001, 3) == "╸  "
+    assert fmt.meter(0.001, 3) == "   "
     assert fmt.meter(2, 3) == "━━━"
 
 

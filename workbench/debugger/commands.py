@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from viz.format import plural
-from workbench.debugger import looking, moves, text
+from workbench.debugger import looking, moves, reasons, text
 from workbench.debugger.breakpoints import BreakpointError, describe, matching
 from workbench.debugger.moves import Answer, CommandError
 from workbench.debugger.snapshot import Status
@@ -244,9 +244,16 @@ COMMANDS: tuple[Command, ...] = (
         "info",
         ("i",),
         "WHAT",
-        "say all about a node, or list one of: ready, frames, waiting, breakpoints, step",
+        "say all about a node, or list one of: ready, frames, waiting, resources, breakpoints, step",
         looking.info,
         anytime=True,
+    ),
+    Command(
+        "why",
+        (),
+        "NODE",
+        "say why NODE is dead: the Switch that killed its token, the way from there, the Merge that stopped it",
+        reasons.why,
     ),
     Command(
         "w",

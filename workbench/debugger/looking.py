@@ -40,7 +40,7 @@ def print_tensor(debugger: Debugger, rest: str) -> Answer:
     if not rest:
         raise CommandError("which tensor? p NODE prints all outputs of a node, p NODE:0 the first")
     name, _, number = rest.partition(":")
-    item = _item(stepping, name)
+    item = item_of(stepping, name)
     slots = range(item.n_outputs)
     if number:
         if not number.isdecimal() or len(number) > 6 or int(number) not in slots:
@@ -113,14 +113,18 @@ def info(debugger: Debugger, rest: str) -> Answer:
         "step": text.where,
     }
     if not rest:
-        raise CommandError(f"info about what? a NODE, or one of: {', '.join(table)}")
+        raise CommandError(f"info about what? a NODE, or one of: {', '.join([*table, 'resources'])}")
     if rest in table:
         return Answer(True, table[rest](debugger.snapshot()))
+    if rest == "resources":
+        from workbench.debugger.reasons import resources  # which looks up nodes with what is here
+
+        return Answer(True, resources(debugger))
     stepping = debugger.stepping
     if stepping is None:
         raise CommandError("no step is stopped")
     return Answer(
-        True, _node(debugger, stepping, _item(stepping, re.sub(r":\d+$", "", rest.removeprefix("^"))))
+        True, _node(debugger, stepping, item_of(stepping, re.sub(r":\d+$", "", rest.removeprefix("^"))))
     )
 
 
@@ -131,6 +135,8 @@ def _node(debugger: Debugger, stepping: Stepping, item: Item) -> str:
     lines = [f"{node.name}  ({node.type})" + (f"  on {node.device}" if node.device else "")]
     if item.frame.parent is not None:
         lines.append(f"  frame     {item.frame.name}")
+    if node.original:
+        lines.append(f"  gradient  of {node.original}")
     shown = {key: value for key, value in node.attrs.items() if not key.startswith("_")}
     for i, (key, value) in enumerate(shown.items()):
         lines.append(f"  {'attrs' if not i else '':<10}{key} = {_attr(value)}")
@@ -211,7 +217,7 @@ def list_source(debugger: Debugger, rest: str) -> Answer:
     if rest == "run":
         return Answer(True, text.source(source.view(debugger.run_site(stepping)), "the Session.run"))
     if rest:
-        item = _item(stepping, re.sub(r":\d+$", "", rest))
+        item = item_of(stepping, re.sub(r":\d+$", "", rest))
     elif stepping.next is not None:
         item = stepping.next.item
     elif stepping.last is not None:
@@ -224,7 +230,8 @@ def list_source(debugger: Debugger, rest: str) -> Answer:
     )
 
 
-def _item(stepping: Stepping, name: str) -> Item:
+def item_of(stepping: Stepping, name: str) -> Item:
+    """The node of that name; raises CommandError if this step has none."""
     found = stepping.step.program.by_name.get(name)
     if found is None:
         raise CommandError(no_such_node(stepping, name))

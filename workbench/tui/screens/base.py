@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from textual import on
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
@@ -11,6 +12,7 @@ from textual.widget import Widget
 from viz.palette import Palette
 from workbench.tui.actions import Performer
 from workbench.tui.widgets.bars import KeyBar, TopBar
+from workbench.tui.widgets.drawing_view import DrawingView
 
 if TYPE_CHECKING:
     from workbench.tui.app import WorkbenchApp
@@ -25,6 +27,7 @@ class BaseScreen(Performer, Screen[None]):
     where: ClassVar[str] = ""
     wide_from: ClassVar[int] = 110
     AUTO_FOCUS = ""
+    _drawing_again = False
     ESCAPE_TO_MINIMIZE = False
 
     def compose(self) -> ComposeResult:
@@ -51,7 +54,18 @@ class BaseScreen(Performer, Screen[None]):
 
     def on_resize(self) -> None:
         self.set_class(self.app.size.width >= self.wide_from, "-wide")
-        self.call_after_refresh(self.laid_out)
+
+    @on(DrawingView.Resized)
+    def _resized(self, message: DrawingView.Resized) -> None:
+        message.stop()
+        # Several views change at once; they are drawn again once.
+        if not self._drawing_again:
+            self._drawing_again = True
+            self.call_after_refresh(self._draw_again)
+
+    def _draw_again(self) -> None:
+        self._drawing_again = False
+        self.laid_out()
 
     def laid_out(self) -> None:
         """Sizes have changed."""

@@ -43,11 +43,15 @@ class DrawingView(Performer, QuietStrips, ScrollView, can_focus=True):
         def control(self) -> DrawingView:
             return self.view
 
+    class Resized(Message):
+        """The view is wider or narrower now: what it shows should be drawn for its width."""
+
     centred = False
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.drawing = NOTHING
+        self._drawn_width = 0
 
     @property
     def indent(self) -> int:
@@ -80,6 +84,12 @@ class DrawingView(Performer, QuietStrips, ScrollView, can_focus=True):
         if self.indent:
             line = [(" " * self.indent, EMPTY), *line]
         return strip_of(line, width, x, self.rich_style)
+
+    def on_resize(self) -> None:
+        width = self.scrollable_content_region.width
+        if width != self._drawn_width:
+            self._drawn_width = width
+            self.post_message(self.Resized())
 
     def on_click(self, event: events.Click) -> None:
         x, y = event.x + self.scroll_offset.x - self.indent, event.y + self.scroll_offset.y

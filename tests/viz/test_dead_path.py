@@ -1,0 +1,93 @@
+"""The way of dead tokens, on everything that dies in a nested program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import engine as tf
+from engine.runtime.context import StepContext
+from engine.runtime.driver import Executable, StepRun
+from engine.runtime.resources import ResourceManager
+from engine.runtime.state import DEAD
+from viz.dead_path import DeadPath, Place, dead_path
+
+
+def run(fetch: Any) -> tuple[Any, dict[Place, bool], dict[Place, Any], dict[int, tuple[int, int]]]:
+    """What ran: the stage, places with their deadness, their outputs, and each frame's parent."""
+    with tf.Session() as session:
+        made = Executable(session.stage_for(fetch))
+    step = StepRun(made, None, StepContext(1, [], 1), ResourceManager(), None)
+    ran: dict[Place, bool] = {}
+    outputs: dict[Place, Any] = {}
+    parents: dict[int, tuple[int, int]] = {}
+    step.begin()
+    while not step.state.finished:
+        activation = step.state.ready[0]
+        with np.errstate(all="ignore"):
+            outcome = step.execute(activation)
+        place = Place(activation.name, activation.frame.id, activation.iteration)
+        ran[place], outputs[place] = outcome.outputs is None, outcome.outputs
+        if activation.frame.parent is not None:
+            parents[activation.frame.id] = (activation.frame.parent.id, activation.frame.parent_iteration)
+        step.finish(activation, outcome)
+    return made.stage, ran, outputs, parents
+
+
+def nested() -> tf.Tensor:
+    x = tf.constant(1.0)
+
+    def inner(v: Any) -> Any:
+        return tf.while_loop(lambda j, w: j < 2, lambda j, w: (j + 1, tf.sqrt(w)), [0, v])[1]
+
+    def body(i: Any, v: Any) -> Any:
+        return i + 1, tf.cond(tf.equal(i % 2, 0), lambda: inner(v * x), lambda: tf.sin(tf.negative(v)))
+
+    return tf.while_loop(lambda i, v: i < 3, body, [0, x])[1]
+
+
+def test_every_dead_node_was_killed_by_a_switch_that_chose_otherwise() -> None:
+    stage, ran, outputs, parents = run(nested())
+    dead = [place for place, is_dead in ran.items() if is_dead]
+    assert len(dead) > 20
+    for place in dead:
+        found = dead_path(stage, ran, parents, place)
+        assert found.killer is not None, place
+        assert stage.nodes[found.killer.node].type == "Switch"
+        assert any(token is DEAD for token in outputs[found.killer])
+        assert found.chain[-1] == place
+        before = found.killer
+        for each in found.chain:
+            assert ran[each]
+            assert before.node in [
+                *(name for name, _ in stage.nodes[each.node].inputs),
+                *stage.nodes[each.node].control_inputs,
+            ]
+            before = each
+        for stop in found.stops:
+            kind = stage.nodes[stop.node].type
+            assert kind in ("NextIteration", "Exit") if ran[stop] else kind == "Merge", stop
+
+
+def test_a_plain_cond() -> None:
+    x = tf.constant(4.0)
+    stage, ran, _, parents = run(
+        tf.cond(tf.equal(x, 0.0), lambda: tf.sqrt(tf.square(x)), lambda: -x, name="branch")
+    )
+    assert dead_path(stage, ran, parents, Place("branch/Sqrt", 0, 0)) == DeadPath(
+        Place("branch/Square/Switch", 0, 0),
+        (Place("branch/Square", 0, 0), Place("branch/Sqrt", 0, 0)),
+        (Place("branch/Merge", 0, 0),),
+    )
+    with pytest.raises(ValueError, match="'branch/Neg' was not dead"):
+        dead_path(stage, ran, parents, Place("branch/Neg", 0, 0))
+
+
+def test_where_the_way_back_is_not_known() -> None:
+    stage, ran, _, parents = run(
+        tf.cond(tf.constant(False), lambda: tf.sqrt(4.0), lambda: tf.constant(1.0), name="branch")
+    )
+    known = {place: dead for place, dead in ran.items() if place.node == "branch/Sqrt"}
+    assert dead_path(stage, known, parents, Place("branch/Sqrt", 0, 0)).killer is None
