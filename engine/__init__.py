@@ -59,10 +59,10 @@ from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.keys import GraphKeys
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
+from engine.graph.tensor_proto import make_ndarray, make_tensor_proto
 from engine.op import build as _build
 from engine.op.array import *
 from engine.op.binary import *
-from engine.op.bitwise import *
 from engine.op.cast import *
 from engine.op.compare import *
 from engine.op.complex_numbers import *
@@ -137,7 +137,7 @@ from engine.variable_scope import *
 from engine.get_variable import *
 from engine.runtime.config import ConfigProto, GPUOptions, GraphOptions, RunOptions
 from engine.runtime.session import InteractiveSession, Session
-from engine import initializers, nn, random, train
+from engine import bitwise, initializers, math, nn, random, test, train
 
 bool = bool_
 

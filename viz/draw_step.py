@@ -10,7 +10,7 @@ import re
 from rich.style import Style
 
 from viz import format as fmt
-from viz.cells import Drawing, Line, Page, Piece, fit, spread
+from viz.cells import Drawing, Line, Page, Piece, fit, line_width, spread
 from viz.families import family
 from viz.palette import Palette
 from viz.step_model import Activation, Executed, FrameNode, Ready, Source, StepView, Token, Waiting
@@ -62,7 +62,7 @@ def draw_ready_row(row: Ready, palette: Palette, width: int) -> Line:
 
 def _placed(left: Line, here: Activation, palette: Palette, width: int) -> Line:
     used = sum(len(text) for text, _ in left)
-    where = fmt.shorten(here.where, max(6, width * 2 // 5))
+    where = fmt.shorten(here.where, max(6, width - 19))
     room = max(6, width - used - (len(where) + 2 if where else 1))
     style = palette.style(palette.faint, strike=True) if here.dead else palette.plain
     name = fmt.shorten_name(here.node, room - (5 if here.dead else 0))
@@ -131,17 +131,17 @@ def draw_inputs(view: StepView, palette: Palette, width: int) -> Drawing:
 
 def _head(page: Page, title: str, here: Activation, palette: Palette, right: str = "") -> None:
     kind = family(here.type)
-    left: Line = [
-        (f" {title}  ", palette.title),
-        (f"{kind.mark} ", palette.style(palette.hue(kind.hue))),
-        (fmt.shorten_name(here.node, max(8, page.width // 2)), palette.strong),
-        (f"  {here.type}", palette.quiet),
-    ]
+    tail = "  ".join(part for part in (here.where, right) if part)
+    left: Line = [(f" {title}  ", palette.title), (f"{kind.mark} ", palette.style(palette.hue(kind.hue)))]
+    rest: Line = [(f"  {here.type}", palette.quiet)]
     if here.dead:
-        left.append(("  dead", palette.style(palette.bad)))
-    where = here.where
-    tail = "  ".join(part for part in (where, right) if part)
-    page.add(*spread(left, [(tail + " ", palette.style(palette.hues[3]))], page.width), key=here.node)
+        rest.append(("  dead", palette.style(palette.bad)))
+    room = page.width - line_width(left) - len(tail) - 2
+    if room - line_width(rest) < 16:
+        rest = rest[1:]
+    left.append((fmt.shorten_name(here.node, max(6, room - line_width(rest))), palette.strong))
+    line = spread([*left, *rest], [(tail + " ", palette.style(palette.hues[3]))], page.width)
+    page.add(*line, key=here.node)
 
 
 def _executed(page: Page, row: Executed, palette: Palette) -> None:
@@ -163,17 +163,26 @@ def draw_frames(view: StepView, palette: Palette, width: int) -> Drawing:
     return page.drawing()
 
 
-def _frame(page: Page, frame: FrameNode, palette: Palette, indent: str, current: Activation | None) -> None:
+def frame_label(name: str) -> str:
+    """A frame's name without what the loop builders put at its end: ``model/while`` for ``model/while/while_context``."""
+    head, _, tail = name.rpartition("/")
+    return head if head and tail.endswith("_context") else name
+
+
+def _frame(
+    page: Page, frame: FrameNode, palette: Palette, indent: str, current: Activation | None, around: str = ""
+) -> None:
     is_root = frame.parent < 0
-    name = "root" if is_root else frame.name
+    label = "root" if is_root else frame_label(frame.name)
+    # Of a frame inside another one, what is new in its name.
+    name = label.removeprefix(around + "/") if around else label
     here = current is not None and current.frame == frame.id
     style = palette.style(palette.accent if here else palette.text, bold=here)
     note = "" if frame.live else "  dead so far"
     if frame.count > 1 or not is_root:
         note = f"  {fmt.plural(frame.count, 'iteration')} begun" + note
-    page.add(
-        (indent, palette.dim), (fmt.shorten_name(name, page.width - len(indent)), style), (note, palette.dim)
-    )
+    name = fmt.shorten_name(name, max(8, page.width - len(indent) - len(note)))
+    page.add((indent, palette.dim), (name, style), (note, palette.dim))
     page.mark(0, page.width, ("frame", frame.id))
     below: dict[int, list[FrameNode]] = {}
     for child in frame.children:
@@ -193,11 +202,11 @@ def _frame(page: Page, frame: FrameNode, palette: Palette, indent: str, current:
         page.add((f"{indent}  {'▸' if now else '·'} ", style), (f"iteration {iteration.number}", style))
         _counts(page, palette, iteration.ready, iteration.waiting)
         for child in below.get(iteration.number, ()):
-            _frame(page, child, palette, indent + "    ", current)
+            _frame(page, child, palette, indent + "    ", current, "" if is_root else label)
     for number, children in below.items():
         if number not in shown:
             for child in children:
-                _frame(page, child, palette, indent + "    ", current)
+                _frame(page, child, palette, indent + "    ", current, "" if is_root else label)
 
 
 def _counts(page: Page, palette: Palette, ready: int, waiting: int) -> None:

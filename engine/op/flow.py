@@ -146,7 +146,9 @@ ref_next_iteration = op(
 
 def _ref_select(k: Any, index: Any, *references: Any) -> Any:
     if index.ndim:
-        raise errors.InvalidArgumentError(None, None, f"Index must be a scalar, but it has shape {list(index.shape)}")
+        raise errors.InvalidArgumentError(
+            None, None, f"Index must be a scalar, but it has shape {list(index.shape)}"
+        )
     if not 0 <= int(index) < len(references):
         raise errors.InvalidArgumentError(
             None, None, f"Index must be in the range [0, {len(references)}) but got {int(index)}"

@@ -161,7 +161,10 @@ def _strided_slice_grad(node: Any, g: Any) -> Any:
         begin, end, strides = (raw.Cast(tensor, DstT=dtypes.int32) for tensor in (begin, end, strides))
     shape = shape_of(x, out_type=begin.dtype)
     # What is known goes in as a constant: inside a loop the nodes themselves are the forward loop's.
-    spec = [tensor if (value := constant_value(tensor)) is None else value for tensor in (shape, begin, end, strides)]
+    spec = [
+        tensor if (value := constant_value(tensor)) is None else value
+        for tensor in (shape, begin, end, strides)
+    ]
     return raw.StridedSliceGrad(*spec, g, **_mask_attrs(node)), None, None, None
 
 

@@ -130,7 +130,9 @@ class StepRun:
             result = bound.kernel(k, *inputs)
         except Exception as error:
             told = error if bound.stateful else _about_shapes(error)
-            raise explain(told, item.node) from (error.__cause__ if isinstance(told, errors.OpError) else error)
+            raise explain(told, item.node) from (
+                error.__cause__ if isinstance(told, errors.OpError) else error
+            )
         if bound.n_outputs == 1:
             outputs: Sequence[Any] = result if type(result) is tuple else (result,)
         elif bound.n_outputs == 0:

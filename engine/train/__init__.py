@@ -10,3 +10,4 @@ from engine.train.learning_rate import *
 from engine.train.momentum import *
 from engine.train.optimizer import *
 from engine.train.rmsprop import *
+from engine.graph.graphdef import write_graph

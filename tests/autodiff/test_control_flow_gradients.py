@@ -32,7 +32,10 @@ def loop(times: Any, body: Any, start: Any, **options: Any) -> Any:
 @pytest.mark.parametrize("parallel", [1, 2, 10])
 @pytest.mark.parametrize("times", [0, 1, 4])
 def test_a_loop_with_a_loop_invariant(times: int, parallel: int) -> None:
-    check(lambda x: loop(times, lambda i, v: tf.sin(v) * x + v * v * 0.1, x, parallel_iterations=parallel), [0.3, -0.7])
+    check(
+        lambda x: loop(times, lambda i, v: tf.sin(v) * x + v * v * 0.1, x, parallel_iterations=parallel),
+        [0.3, -0.7],
+    )
 
 
 @pytest.mark.parametrize("taken", [True, False])
@@ -44,14 +47,20 @@ def test_a_cond(taken: bool) -> None:
 @pytest.mark.parametrize("taken", [True, False])
 def test_a_cond_where_one_branch_does_not_use_x(taken: bool) -> None:
     pred = tf.placeholder(tf.bool, [])
-    check(lambda x: tf.cond(pred, lambda: x * x, lambda: tf.ones([2], tf.float64)) + x, [0.3, 0.8], {pred: taken})
+    check(
+        lambda x: tf.cond(pred, lambda: x * x, lambda: tf.ones([2], tf.float64)) + x,
+        [0.3, 0.8],
+        {pred: taken},
+    )
 
 
 def test_a_cond_in_a_loop() -> None:
     check(
         lambda x: loop(
             5,
-            lambda i, v: tf.cond(tf.equal(i % 2, 0), lambda: tf.sin(v) * x, lambda: v * v + tf.cast(i, tf.float64)),
+            lambda i, v: tf.cond(
+                tf.equal(i % 2, 0), lambda: tf.sin(v) * x, lambda: v * v + tf.cast(i, tf.float64)
+            ),
             x,
         ),
         [0.3, 0.8],
@@ -89,7 +98,9 @@ def test_a_cond_in_a_loop_in_a_cond_in_a_loop() -> None:
     def build(x: Any) -> Any:
         return loop(
             3,
-            lambda i, v: tf.cond(tf.logical_and(pred, tf.greater(i, 0)), lambda: inner(x, v), lambda: v + x * 0.5),
+            lambda i, v: tf.cond(
+                tf.logical_and(pred, tf.greater(i, 0)), lambda: inner(x, v), lambda: v + x * 0.5
+            ),
             x,
         )
 
@@ -175,7 +186,9 @@ def bodies(draw: Any, depth: int = 0) -> Any:
         return lambda i, x, v: first(i, x, v) + second(i, x, v) * 0.5
     if kind == "cond":
         residue = draw(st.integers(0, 1))
-        return lambda i, x, v: tf.cond(tf.equal(i % 2, residue), lambda: first(i, x, v), lambda: second(i, x, v))
+        return lambda i, x, v: tf.cond(
+            tf.equal(i % 2, residue), lambda: first(i, x, v), lambda: second(i, x, v)
+        )
     times = draw(st.integers(0, 3))
     parallel = draw(st.sampled_from([1, 3]))
     return lambda i, x, v: tf.while_loop(

@@ -38,7 +38,10 @@ def build_nested_control() -> None:
     with tf.control_dependencies([update]):
         tf.identity(total, name="out")
     chosen = tf.case(
-        [(tf.greater(total, 100.0), lambda: tf.constant(2)), (tf.greater(total, 10.0), lambda: tf.constant(1))],
+        [
+            (tf.greater(total, 100.0), lambda: tf.constant(2)),
+            (tf.greater(total, 10.0), lambda: tf.constant(1)),
+        ],
         default=lambda: tf.constant(0),
     )
     tf.identity(chosen, name="chosen")
@@ -80,7 +83,9 @@ def test_zero_and_more_iterations(times: int) -> None:
     n = tf.placeholder(tf.int32, [])
     result = tf.while_loop(lambda i, s: i < n, lambda i, s: (i + 1, s + i), [0, 0])
     with tf.Session() as session:
-        assert session.run(result, {n: times}) == (times, sum(range(times))) or session.run(result, {n: times}) == [
+        assert session.run(result, {n: times}) == (times, sum(range(times))) or session.run(
+            result, {n: times}
+        ) == [
             times,
             sum(range(times)),
         ]
@@ -100,10 +105,15 @@ def test_a_shape_may_change_with_an_invariant_and_not_without() -> None:
     def body(i: tf.Tensor, rows: tf.Tensor) -> Any:
         return i + 1, tf.concat([rows, rows], 0)
 
-    with pytest.raises(ValueError, match=r"enters the loop with shape \(1, 2\), but has shape \(2, 2\) after one iteration"):
+    with pytest.raises(
+        ValueError, match=r"enters the loop with shape \(1, 2\), but has shape \(2, 2\) after one iteration"
+    ):
         tf.while_loop(lambda i, rows: i < 3, body, [0, start])
     _, rows = tf.while_loop(
-        lambda i, rows: i < 3, body, [0, start], shape_invariants=[tf.TensorShape([]), tf.TensorShape([None, 2])]
+        lambda i, rows: i < 3,
+        body,
+        [0, start],
+        shape_invariants=[tf.TensorShape([]), tf.TensorShape([None, 2])],
     )
     assert rows.shape.as_list() == [None, 2]
     with tf.Session() as session:
@@ -128,14 +138,30 @@ def test_nested_structures_travel_through_a_loop() -> None:
         (lambda: tf.cond(tf.constant([True]), lambda: 1, lambda: 2), ValueError, r"must be a scalar.*\(1,\)"),
         (lambda: tf.cond(tf.constant(1), lambda: 1, lambda: 2), TypeError, "must be bool.*int32"),
         (lambda: tf.cond(tf.constant(True), lambda: 1, lambda: 2.0), ValueError, "same type: int32.*float32"),
-        (lambda: tf.cond(tf.constant(True), lambda: [1, 2], lambda: [1]), ValueError, "same structure|as many"),
-        (lambda: tf.cond(tf.constant(True), lambda: None, lambda: 1), ValueError, "true_fn must have a return value"),
+        (
+            lambda: tf.cond(tf.constant(True), lambda: [1, 2], lambda: [1]),
+            ValueError,
+            "same structure|as many",
+        ),
+        (
+            lambda: tf.cond(tf.constant(True), lambda: None, lambda: 1),
+            ValueError,
+            "true_fn must have a return value",
+        ),
         (lambda: tf.while_loop(lambda i: i < 3, lambda i: i, []), ValueError, "No loop variables"),
         (lambda: tf.while_loop(lambda i: i, lambda i: i, [0]), TypeError, "must be bool.*int32"),
         (lambda: tf.while_loop(lambda i: i < [3], lambda i: i, [0]), ValueError, r"must be a scalar"),
         (lambda: tf.while_loop(lambda i: i < 3, lambda i: (i, i), [0]), ValueError, "structure of loop_vars"),
-        (lambda: tf.while_loop(lambda i: i < 3, lambda i: tf.cast(i, tf.float32), [0]), TypeError, "keep its dtype"),
-        (lambda: tf.while_loop(lambda i: i < 3, lambda i: i, [0], parallel_iterations=0), TypeError, "positive"),
+        (
+            lambda: tf.while_loop(lambda i: i < 3, lambda i: tf.cast(i, tf.float32), [0]),
+            TypeError,
+            "keep its dtype",
+        ),
+        (
+            lambda: tf.while_loop(lambda i: i < 3, lambda i: i, [0], parallel_iterations=0),
+            TypeError,
+            "positive",
+        ),
     ],
 )
 def test_mistakes_are_named(build: Any, kind: type[Exception], message: str) -> None:

@@ -23,7 +23,15 @@ ROWS = np.arange(12.0).reshape(4, 3)
 def test_write_read_stack_gather_size() -> None:
     ta = tf.TensorArray(tf.float64, size=3, clear_after_read=False)
     ta = ta.write(0, [1.0, 2.0]).write(2, [5.0, 6.0]).write(1, [3.0, 4.0])
-    got = run({"read": ta.read(2), "stack": ta.stack(), "gather": ta.gather([2, 0]), "size": ta.size(), "concat": ta.concat()})
+    got = run(
+        {
+            "read": ta.read(2),
+            "stack": ta.stack(),
+            "gather": ta.gather([2, 0]),
+            "size": ta.size(),
+            "concat": ta.concat(),
+        }
+    )
     np.testing.assert_array_equal(got["read"], [5, 6])
     np.testing.assert_array_equal(got["stack"], [[1, 2], [3, 4], [5, 6]])
     np.testing.assert_array_equal(got["gather"], [[5, 6], [1, 2]])
@@ -54,7 +62,9 @@ def test_reading_twice_is_explained() -> None:
     first = ta.read(0)
     with tf.control_dependencies([first]):
         second = ta.read(0)
-    with pytest.raises(errors.InvalidArgumentError, match="Could not read index 0 twice.*clear_after_read = false"):
+    with pytest.raises(
+        errors.InvalidArgumentError, match="Could not read index 0 twice.*clear_after_read = false"
+    ):
         run(second)
 
 
@@ -68,7 +78,10 @@ def test_reading_twice_is_explained() -> None:
         (lambda: fresh().read(7), "read from index 7 but array size is: 2"),
         (lambda: fresh().unstack([1.0, 2.0, 3.0]).flow, "index 2 but array is not resizeable"),
         (lambda: fresh().split([1.0, 2.0], [1, 2]).flow, "sum of lengths is 3"),
-        (lambda: fresh(infer_shape=False).write(0, [1.0]).write(1, [1.0, 2.0]).stack(), "inconsistent shapes"),
+        (
+            lambda: fresh(infer_shape=False).write(0, [1.0]).write(1, [1.0, 2.0]).stack(),
+            "inconsistent shapes",
+        ),
         (lambda: tf.TensorArray(tf.float32, size=-1).flow, "Size should be >= 0, got -1"),
     ],
 )
@@ -109,7 +122,9 @@ WEIGHTS = np.array([[1.0, -2.0, 3.0], [0.5, 0.25, -1.0], [2.0, 1.0, 1.0], [-1.0,
     [
         lambda x: tf.TensorArray(tf.float64, 4).unstack(x).stack() * WEIGHTS,
         lambda x: tf.TensorArray(tf.float64, 4).unstack(x).read(2) * [1.0, 2.0, 3.0],
-        lambda x: tf.TensorArray(tf.float64, 4, clear_after_read=False).unstack(x).gather([1, 1, 3]) * WEIGHTS[:3],
+        lambda x: (
+            tf.TensorArray(tf.float64, 4, clear_after_read=False).unstack(x).gather([1, 1, 3]) * WEIGHTS[:3]
+        ),
         lambda x: tf.TensorArray(tf.float64, 2, infer_shape=False).split(x, [1, 3]).concat() * WEIGHTS,
         lambda x: tf.TensorArray(tf.float64, 1).write(0, x).read(0) * WEIGHTS,
         lambda x: tf.map_fn(lambda row: tf.sin(row) * row[0], x) * WEIGHTS,
@@ -127,7 +142,11 @@ def test_a_recurrent_network_agrees_with_numpy() -> None:
     rng = np.random.default_rng(0)
     inputs, w, u = rng.normal(size=(5, 2, 3)), rng.normal(size=(3, 4)), rng.normal(size=(4, 4))
     x = tf.constant(inputs)
-    states = tf.scan(lambda h, row: tf.tanh(tf.matmul(row, w) + tf.matmul(h, u)), x, initializer=tf.zeros([2, 4], tf.float64))
+    states = tf.scan(
+        lambda h, row: tf.tanh(tf.matmul(row, w) + tf.matmul(h, u)),
+        x,
+        initializer=tf.zeros([2, 4], tf.float64),
+    )
     h, expected = np.zeros((2, 4)), []
     for row in inputs:
         h = np.tanh(row @ w + h @ u)
@@ -138,7 +157,9 @@ def test_a_recurrent_network_agrees_with_numpy() -> None:
 def test_map_of_structures() -> None:
     pairs = (tf.constant([1, 2, 3]), tf.constant([10.0, 20.0, 30.0]))
     summed, product = tf.map_fn(
-        lambda pair: (tf.cast(pair[0], tf.float32) + pair[1], pair[0] * 2), pairs, dtype=(tf.float32, tf.int32)
+        lambda pair: (tf.cast(pair[0], tf.float32) + pair[1], pair[0] * 2),
+        pairs,
+        dtype=(tf.float32, tf.int32),
     )
     got = run([summed, product])
     np.testing.assert_array_equal(got[0], [11, 22, 33])

@@ -82,7 +82,7 @@ SNAPSHOT: dict[str, Any] = {
         },
         {
             "id": 1,
-            "name": "model/while/ctx",
+            "name": "model/while/while_context",
             "path": "root > model/while",
             "parent": 0,
             "parent_iteration": 0,
@@ -92,7 +92,7 @@ SNAPSHOT: dict[str, Any] = {
         },
         {
             "id": 2,
-            "name": "inner/ctx",
+            "name": "model/while/inner/while_context",
             "path": "root > model/while:1 > inner",
             "parent": 1,
             "parent_iteration": 1,
@@ -127,8 +127,8 @@ def test_the_view(view: StepView) -> None:
     assert [row.activation.node for row in view.ready] == ["model/while/add", "model/mul"]
     assert [(t.slot, t.state) for t in view.waiting[0].inputs] == [(0, "dead"), (1, "missing"), (2, "value")]
     (root,) = view.frames
-    assert [child.name for child in root.children] == ["model/while/ctx"]
-    assert [child.name for child in root.children[0].children] == ["inner/ctx"]
+    assert [child.name for child in root.children] == ["model/while/while_context"]
+    assert [child.name for child in root.children[0].children] == ["model/while/inner/while_context"]
     assert view.title == "session 1 · run 3 · pruned"
     assert view.fetches == ("y:0", "init")
     assert view.can_step
@@ -154,9 +154,9 @@ def test_the_real_schema_fits() -> None:
 def test_frames_are_a_tree(view: StepView) -> None:
     assert draw_frames(view, DARK, 60).rows() == [
         " root  1 ready  1 waiting",
-        "   model/while/ctx  3 iterations begun",
+        "   model/while  3 iterations begun",
         "     · iteration 1  2 waiting",
-        "       inner/ctx  1 iteration begun  dead so far",
+        "       inner  1 iteration begun  dead so far",
         "         · iteration 0  1 waiting",
         "     ▸ iteration 2  1 ready",
     ]

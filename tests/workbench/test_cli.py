@@ -231,13 +231,13 @@ def test_a_signal_ends_the_script_and_everything(
         process_group=0,
     )
     assert process.stdout is not None
-    while "ready" not in process.stdout.readline():
-        pass
+    while "ready" not in (line := process.stdout.readline()):
+        assert line, "the script did not get so far"
     # As a terminal does it: to everybody in the foreground.
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == status
-    assert "workbench/" not in errors.replace(str(tmp_path), "")
+    assert (process.returncode, errors) == (status, errors)
+    assert "workbench/" not in errors.replace(str(tmp_path), ""), errors
     assert nothing_left() == []
 
 

@@ -169,7 +169,7 @@ async def test_a_real_script(nested_script: Path, screen: Screen, until: Any) ->
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, ["Session.run begins"])
         await pilot.press("colon", *"n", "space", *"40", "enter")
-        await until(pilot, ["40 run", "while_context", "iteration 0"])
+        await until(pilot, ["40 run", "begun", "iteration 0"])
         assert any("dead" in row for row in screen(app))
         await pilot.press("u")
         await until(pilot, ["39 run"])

@@ -26,7 +26,6 @@ class BaseScreen(Performer, Screen[None]):
 
     where: ClassVar[str] = ""
     wide_from: ClassVar[int] = 110
-    AUTO_FOCUS = ""
     _drawing_again = False
     ESCAPE_TO_MINIMIZE = False
 

@@ -29,6 +29,7 @@ class GraphScreen(BaseScreen):
     """One stage of the open run."""
 
     where = "graph"
+    AUTO_FOCUS = "#drawing"
     BINDINGS = bindings("graph")
     DEFAULT_CSS = """
     GraphScreen {
@@ -82,7 +83,6 @@ class GraphScreen(BaseScreen):
                 yield Panel("node", self.card, id="card", classes="surface")
 
     def on_mount(self) -> None:
-        self.drawing.focus()
         self.sync()
 
     # Showing.

@@ -24,6 +24,7 @@ class RunsScreen(BaseScreen):
     """The list of runs, live."""
 
     where = "runs"
+    AUTO_FOCUS = "#list"
     BINDINGS = bindings("runs")
     DEFAULT_CSS = """
     RunsScreen {
@@ -56,7 +57,6 @@ class RunsScreen(BaseScreen):
             yield Panel("run", self.detail, id="detail", classes="surface")
 
     def on_mount(self) -> None:
-        self.list.focus()
         self.set_interval(0.5, self._tick)
 
     def _tick(self) -> None:

@@ -38,6 +38,7 @@ class StepScreen(BaseScreen):
     """The debugger."""
 
     where = "step"
+    AUTO_FOCUS = "#ready RowList"
     BINDINGS = bindings("step")
     DEFAULT_CSS = """
     StepScreen {
@@ -94,7 +95,6 @@ class StepScreen(BaseScreen):
         yield self.input
 
     def on_mount(self) -> None:
-        self.ready.focus()
         self.set_interval(POLL_SECONDS, self.look)
         self.look()
 

@@ -27,6 +27,7 @@ class TimelineScreen(BaseScreen):
     """The bars of a step of the open run."""
 
     where = "timeline"
+    AUTO_FOCUS = "#band"
     BINDINGS = bindings("timeline")
     DEFAULT_CSS = """
     TimelineScreen {
@@ -62,7 +63,6 @@ class TimelineScreen(BaseScreen):
                 yield Panel("bar", self.card, id="bar", classes="surface")
 
     def on_mount(self) -> None:
-        self.band.focus()
         self.sync()
 
     @property
