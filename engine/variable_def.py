@@ -35,7 +35,9 @@ def variable_from_def(definition: Any, import_scope: str | None = None) -> Varia
 
     variable = Variable.__new__(Variable)
     variable._variable = tensor(definition.variable_name)
-    variable._initializer_op = graph.get_operation_by_name(prepend_name_scope(definition.initializer_name, import_scope))
+    variable._initializer_op = graph.get_operation_by_name(
+        prepend_name_scope(definition.initializer_name, import_scope)
+    )
     variable._snapshot = tensor(definition.snapshot_name)
     initial = definition.initial_value_name
     variable._initial_value = tensor(initial) if initial else variable._initializer_op.inputs[1]
@@ -61,4 +63,6 @@ for _collection in (
     GraphKeys.CONCATENATED_VARIABLES,
     GraphKeys.GLOBAL_STEP,
 ):
-    register_proto_function(_collection, _definition_class, to_proto=variable_to_def, from_proto=variable_from_def)
+    register_proto_function(
+        _collection, _definition_class, to_proto=variable_to_def, from_proto=variable_from_def
+    )

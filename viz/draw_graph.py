@@ -7,6 +7,7 @@ reads in one colour, what reads it in another.  Control edges are dashed; a line
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +15,7 @@ from rich.cells import cell_len
 
 from viz import format as fmt
 from viz.canvas import Canvas, Cell, Trace, trace
-from viz.cells import Drawing, Hit, Line
+from viz.cells import Drawing, Hit, Line, fit, line_width, spread
 from viz.families import family
 from viz.graph_model import Item, Kind, Level, ScopeTree
 from viz.layout import Box, Layout, Link, Route, layout
@@ -145,3 +146,22 @@ def _chip(
         used += cell_len(number)
     line.append((" " * (width - used), palette.style(foreground, background)))
     return line
+
+
+def draw_crumbs(level: Level, notes: Sequence[str], palette: Palette, width: int) -> Line:
+    """The way to a level, and what was collapsed on it; at the right the first of `notes` for which there is room.
+
+    A way that is too long loses its beginning.
+    """
+    labels = [fmt.shorten_name(label, 24) for _, label in level.crumbs]
+    note = f"   {level.note}" if level.note else ""
+    while len(labels) > 2 and sum(map(len, labels)) + 3 * len(labels) + len(note) > width:
+        labels[:2] = ["…"]
+    line: Line = [(" ", palette.dim)]
+    for label in labels[:-1]:
+        line += [(label, palette.quiet), (" / ", palette.dim)]
+    line += [(labels[-1], palette.strong), (note, palette.style(palette.warning))]
+    for right in notes:
+        if line_width(line) + len(right) < width:
+            return spread(line, [(right, palette.dim)], width)
+    return fit(line, width)

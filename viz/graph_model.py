@@ -12,12 +12,12 @@ scope.
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from engine.passes.stage import Stage
 from viz import format as fmt
+from viz.collapse import Member, collapse
 
 LIMIT = 200
 SIDE_LIMIT = 24
@@ -112,21 +112,10 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
-    """A child of a level before collapsing: an op or a scope."""
-
-    key: str
-    label: str
-    names: tuple[str, ...]
-    scope: Scope | None
-    type: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Series:
     scope: Scope
     label: str
-    members: tuple[_Member, ...]
+    members: tuple[Member, ...]
     parent: str
 
 
@@ -237,30 +226,27 @@ class ScopeTree:
             key = self.level_key(key)
         return ((ROOT, "graph"), *reversed(found))
 
-    def _members(self, scope: Scope) -> list[_Member]:
+    def _members(self, scope: Scope) -> list[Member]:
         nodes = self.stage.nodes
-        found = [
-            _Member(child.key, child.label, tuple(child.names()), child, "")
-            for child in scope.scopes.values()
-        ]
+        found = [Member(child.key, child.label, tuple(child.names()), "") for child in scope.scopes.values()]
         for name in scope.ops:
             label = name.rsplit("/", 1)[-1]
             if name == scope.path:
                 label = f"({label})"
-            found.append(_Member(name, label, (name,), None, nodes[name].type))
+            found.append(Member(name, label, (name,), nodes[name].type))
         return found
 
     def _collapse(
-        self, key: str, scope: Scope, members: list[_Member], limit: int
+        self, key: str, scope: Scope, members: list[Member], limit: int
     ) -> tuple[list[Item], dict[str, str]]:
-        groups = _group(members, limit)
+        groups = collapse(members, limit)
         items: list[Item] = []
         owner: dict[str, str] = {}
         for position, (label, group) in enumerate(groups):
             names = [name for member in group for name in member.names]
             if len(group) == 1:
                 member = group[0]
-                kind = Kind.OP if member.scope is None else Kind.SCOPE
+                kind = Kind.OP if member.type else Kind.SCOPE
                 item = Item(member.key, member.label, kind, len(names), names[0])
             else:
                 item_key = f"{key if key != ROOT else ''}{label}#{position}"
@@ -378,104 +364,6 @@ class ScopeTree:
                 both[which].append(Item(merged, label, kind, len(names), next(iter(names))))
         return both, renamed
 
-    # Search.
-
-    def search(self, query: str, limit: int = 500) -> list[str]:
-        """Names of ops that match every word of `query` in their name or type (case does not matter), best first.
-
-        Best is: the last part of the name is the word, starts with it, holds it; then the type; then the path.
-        """
-        words = query.lower().split()
-        if not words:
-            return []
-        ranked: list[tuple[int, int, str]] = []
-        for position, node in enumerate(self.stage):
-            path = node.name.lower()
-            kind = node.type.lower()
-            rank = 0
-            for word in words:
-                score = _rank(word, path, kind)
-                if score < 0:
-                    break
-                rank += score
-            else:
-                ranked.append((rank, position, node.name))
-        ranked.sort()
-        return [name for _, _, name in ranked[:limit]]
-
-
-def _rank(word: str, path: str, kind: str) -> int:
-    leaf = path.rsplit("/", 1)[-1]
-    if leaf == word or path == word:
-        return 0
-    if leaf.startswith(word):
-        return 1
-    if word in leaf:
-        return 2
-    if word in kind:
-        return 3
-    return 4 if word in path else -1
-
-
-_NUMBERED = re.compile(r"_\d+$")
-
-
-def _group(members: list[_Member], limit: int) -> list[tuple[str, list[_Member]]]:
-    """Members in groups, at most `limit` of them, in the order of each group's first member."""
-    groups: list[tuple[str, list[_Member]]] = [(member.label, [member]) for member in members]
-    if len(groups) <= limit:
-        return groups
-    for name in (_series_name, _type_name):
-        merged = _merge(groups, name, limit)
-        # One series of everything would look the same inside.
-        if len(merged) > 1:
-            groups = merged
-        if len(groups) <= limit:
-            return groups
-    # Nothing in common any more: stretches of the list.
-    size = -(-len(groups) // limit)
-    found: list[tuple[str, list[_Member]]] = []
-    for start in range(0, len(groups), size):
-        stretch = groups[start : start + size]
-        label = stretch[0][0] if len(stretch) == 1 else f"{stretch[0][0]} … {stretch[-1][0]}"
-        found.append((label, [member for _, group in stretch for member in group]))
-    return found
-
-
-def _series_name(label: str, group: list[_Member]) -> str:
-    if len(group) > 1:
-        return label
-    return _NUMBERED.sub("", label) + (" *" if group[0].scope is None else "/*")
-
-
-def _type_name(label: str, group: list[_Member]) -> str:
-    return f"all {group[0].type} *" if len(group) == 1 and group[0].scope is None else label
-
-
-def _merge(
-    groups: list[tuple[str, list[_Member]]], name: object, limit: int
-) -> list[tuple[str, list[_Member]]]:
-    """Join groups that `name` calls alike, the largest joins first, until `limit` is kept."""
-    assert callable(name)
-    named = [name(label, group) for label, group in groups]
-    sizes: dict[str, int] = {}
-    for called in named:
-        sizes[called] = sizes.get(called, 0) + 1
-    excess = len(groups) - limit
-    joined: set[str] = set()
-    for called, size in sorted(sizes.items(), key=lambda entry: -entry[1]):
-        if excess <= 0 or size < 2:
-            break
-        joined.add(called)
-        excess -= size - 1
-    found: dict[str, tuple[str, list[_Member]]] = {}
-    for position, ((label, group), called) in enumerate(zip(groups, named)):
-        if called in joined:
-            found.setdefault(called, (called, []))[1].extend(group)
-        else:
-            found[f"{position}:{label}"] = (label, group)
-    return list(found.values())
-
 
 def expand_to(tree: ScopeTree, key: str) -> Iterable[str]:
     """The keys of the scopes that must be open for `key` to be seen, outermost first."""
@@ -485,3 +373,22 @@ def expand_to(tree: ScopeTree, key: str) -> Iterable[str]:
         found.append(walk)
         walk = tree.level_key(walk)
     return reversed(found)
+
+
+def locate(tree: ScopeTree, key: str, constants: bool = True, limit: int = LIMIT) -> tuple[str, bool]:
+    """The key of the level on which a node or scope is an item, series included; and whether constants must be shown for that."""
+    level = tree.level(tree.level_key(key), limit=limit, constants=constants)
+    node = next(iter(tree.names_in(key)))
+    while level.item(key) is None:
+        holder = next(
+            (item for item in level.items if item.kind is Kind.SERIES and node in tree.names_in(item.key)),
+            None,
+        )
+        if holder is not None:
+            level = tree.level(holder.key, limit=limit, constants=constants)
+        elif not constants:
+            constants = True
+            level = tree.level(level.key, limit=limit)
+        else:
+            break
+    return level.key, constants

@@ -15,7 +15,7 @@ from workbench.debugger.client import DebugClient
 from workbench.tui.app import WorkbenchApp
 
 HERE = Path(__file__).parent
-SIZE = (118, 34)
+SIZE = (118, 30)
 
 
 async def picture(app: WorkbenchApp, name: str, keys: list[str]) -> None:
@@ -32,7 +32,7 @@ async def picture(app: WorkbenchApp, name: str, keys: list[str]) -> None:
 def step_screen() -> None:
     """The nested loop, stopped in its second iteration, where one branch is dead."""
     with DebugClient.launch(HERE / "nested.py") as client:
-        asyncio.run(picture(WorkbenchApp(debug=client), "workbench", ["n"] * 62))
+        asyncio.run(picture(WorkbenchApp(debug=client), "workbench", ["n"] * 66))
 
 
 def run_screens() -> None:

@@ -1,7 +1,7 @@
 """The gradient of a loop invariant: the sum of its gradients over all iterations of the backward loop.
 
-A dense one is added up in a loop variable.  Slices are not added but put one after the other, so that the gradient of a large table
-of which each iteration reads a few rows costs these rows, not the table; names and nodes are TensorFlow 1's.
+A dense one is added up in a loop variable.  Slices are not added but put one after the other, so that the gradient of a
+large table of which each iteration reads a few rows costs these rows, not the table; names and nodes are TensorFlow 1's.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def accumulate_slices(loop: LoopGradient, enter: Operation, grad: IndexedSlices)
     """All rows of `grad` from all iterations, after one row of zeros that stands for no iteration at all."""
     context = loop.context
     with loop.outside(), inside(context.outer):
-        starts = _no_rows(enter._inputs[0], grad)
+        starts = _one_row(enter._inputs[0], grad)
     context.known.update(starts)
     enters = [context.enter(start, "b_acc") for start in starts]
     dims = starts[1]._shape.dims_or_none
@@ -82,8 +82,11 @@ def accumulate_slices(loop: LoopGradient, enter: Operation, grad: IndexedSlices)
     return IndexedSlices(results[1], results[0], results[2] if grad.dense_shape is not None else None)
 
 
-def _no_rows(invariant: Tensor, grad: IndexedSlices) -> list[Tensor]:
-    """What to begin with: index 0, a row of zeros, and the shape of nothing if `grad` has a dense shape."""
+def _one_row(invariant: Tensor, grad: IndexedSlices) -> list[Tensor]:
+    """What to begin with: index 0, a row of zeros, and the invariant's shape if `grad` has a dense shape.
+
+    TensorFlow begins with a shape of zeros, so that what comes out of a loop of no iterations cannot be made dense.
+    """
     dims = grad.values._shape.dims_or_none
     if dims is not None and None not in dims:
         values = constant(0, grad.values.dtype, [1, *dims[1:]], name="b_acc")
@@ -92,9 +95,10 @@ def _no_rows(invariant: Tensor, grad: IndexedSlices) -> list[Tensor]:
         values = zeros(raw.ConcatV2([[1], row], 0, name="concat"), grad.values.dtype)
     found = [constant([0], grad.indices.dtype), values]
     if grad.dense_shape is not None:
-        dtype, rank = grad.dense_shape.dtype, grad.dense_shape._shape
-        if rank.is_fully_defined():
-            found.append(constant(0, dtype, rank.as_list()))
+        dtype, whole = grad.dense_shape.dtype, invariant._shape
+        if grad.dense_shape._shape.is_fully_defined() and whole.is_fully_defined():
+            found.append(constant(whole.as_list(), dtype))
         else:
-            found.append(raw.ZerosLike(raw.Shape(invariant, out_type=dtype), name="zeros_like"))
+            # Under the name of TensorFlow's zeros; it brings the shape, which is measured in the forward loop, in here.
+            found.append(raw.Identity(raw.Shape(invariant, out_type=dtype), name="zeros_like"))
     return found

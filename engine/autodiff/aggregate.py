@@ -37,7 +37,7 @@ def check_method(method: int | None) -> int:
 
 
 def aggregate(grads: Sequence[Any], op: Operation, method: int) -> Any:
-    """The sum of two or more gradients at an output of `op`; slices only are put one after the other, anything else becomes dense."""
+    """The sum of two or more gradients at an output of `op`; slices only are put in a row, anything else becomes dense."""
     if all(isinstance(grad, IndexedSlices) for grad in grads):
         same = alike(grads)
         values = raw.ConcatV2([grad.values for grad in same], 0, name="concat")

@@ -37,17 +37,24 @@ def compute_gradient(
     session = get_default_session()
     if session is None:
         with Session(graph=get_default_graph()):
-            return compute_gradient(x, x_shape, y, y_shape, x_init_value, delta, init_targets, extra_feed_dict)
+            return compute_gradient(
+                x, x_shape, y, y_shape, x_init_value, delta, init_targets, extra_feed_dict
+            )
     if init_targets is not None:
         session.run(init_targets)
     xs = list(x) if isinstance(x, list | tuple) else [x]
     shapes: list[Any] = list(x_shape) if isinstance(x, list | tuple) else [x_shape]
-    given = list(x_init_value) if isinstance(x, list | tuple) and x_init_value is not None else [x_init_value] * len(xs)
+    given = (
+        list(x_init_value)
+        if isinstance(x, list | tuple) and x_init_value is not None
+        else [x_init_value] * len(xs)
+    )
     values = [_initial(tensor, shape, value) for tensor, shape, value in zip(xs, shapes, given, strict=True)]
     feeds = dict(extra_feed_dict or {})
     feeds.update(zip(xs, values, strict=True))
     pairs = [
-        (_symbolic(session, each, y, tuple(y_shape), feeds), _numeric(session, each, y, feeds, delta)) for each in xs
+        (_symbolic(session, each, y, tuple(y_shape), feeds), _numeric(session, each, y, feeds, delta))
+        for each in xs
     ]
     return pairs if isinstance(x, list | tuple) else pairs[0]
 

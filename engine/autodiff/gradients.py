@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from engine.autodiff.aggregate import AggregationMethod, aggregate, check_method
+from engine.autodiff.aggregate import aggregate, check_method
 from engine.autodiff.loop import is_loop_switch
 from engine.autodiff.loops import LoopGradients
 from engine.control.context import is_loop_exit
@@ -116,7 +116,9 @@ def gradients(
     stops = _as_list([] if stop_gradients is None else stop_gradients)
     starts = [None] * len(ys) if grad_ys is None else _as_list(grad_ys)
     if len(starts) != len(ys):
-        raise ValueError(f"gradients() got {len(ys)} ys and {len(starts)} grad_ys; there must be one for each y")
+        raise ValueError(
+            f"gradients() got {len(ys)} ys and {len(starts)} grad_ys; there must be one for each y"
+        )
     if unconnected_gradients not in ("none", "zero"):
         raise ValueError(f"unconnected_gradients must be 'none' or 'zero', not {unconnected_gradients!r}")
     with name_scope(name, "gradients", [*ys, *xs, *stops, *(each for each in starts if each is not None)]):
@@ -124,7 +126,9 @@ def gradients(
         x_tensors = [_differentiation_target(x) for x in xs]
         stop_ops = [internal_convert_to_tensor_or_indexed_slices(each, name="stop").op for each in stops]
         walk = _Walk(get_default_graph(), colocate_gradients_with_ops, gate_gradients, method)
-        y_grads = [walk.start(y, start, i) for i, (y, start) in enumerate(zip(y_tensors, starts, strict=True))]
+        y_grads = [
+            walk.start(y, start, i) for i, (y, start) in enumerate(zip(y_tensors, starts, strict=True))
+        ]
         walk.run(y_tensors, y_grads, x_tensors, stop_ops)
     walk.finish()
     found = [walk.gradient_of(x) for x in x_tensors]
@@ -169,24 +173,32 @@ class _Walk:
     def start(self, y: Any, grad_y: Any, index: int) -> Gradient:
         """The gradient to begin with at `y`.  Raises TypeError or ValueError if it does not fit."""
         if not _is_differentiable(y):
-            raise TypeError(f"Gradients of {y.dtype.name} tensors are not defined: '{y.name}' must be floating or complex")
+            raise TypeError(
+                f"Gradients of {y.dtype.name} tensors are not defined: '{y.name}' must be floating or complex"
+            )
         with self._colocated(y.op):
             if grad_y is None:
                 if y.dtype.is_complex:
-                    raise TypeError(f"Gradients of complex tensors must set grad_ys ('{y.name}' is {y.dtype.name})")
+                    raise TypeError(
+                        f"Gradients of complex tensors must set grad_ys ('{y.name}' is {y.dtype.name})"
+                    )
                 from engine.op.array import shape
                 from engine.op.fills import ones
 
                 return ones(shape(_dense(y)), dtype=y.dtype.base_dtype, name=f"grad_ys_{index}")
             given = internal_convert_to_tensor_or_indexed_slices(grad_y, name=f"grad_ys_{index}")
             if given.dtype.base_dtype is not y.dtype.base_dtype:
-                raise TypeError(f"grad_ys[{index}] has dtype {given.dtype.name}, and '{y.name}' has {y.dtype.name}")
+                raise TypeError(
+                    f"grad_ys[{index}] has dtype {given.dtype.name}, and '{y.name}' has {y.dtype.name}"
+                )
             if isinstance(given, Tensor):
                 given._shape.assert_is_compatible_with(y.shape)
                 return raw.Identity(given, name=f"grad_ys_{index}")
             return given
 
-    def run(self, ys: Sequence[Any], y_grads: Sequence[Gradient], xs: Sequence[Any], stop_ops: Sequence[Operation]) -> None:
+    def run(
+        self, ys: Sequence[Any], y_grads: Sequence[Gradient], xs: Sequence[Any], stop_ops: Sequence[Operation]
+    ) -> None:
         """Carry the gradients back to `xs`."""
         to_ops = {_dense(y).op for y in ys}
         self._from_ops = {_dense(x).op for x in xs}
@@ -302,12 +314,19 @@ class _Walk:
     def _check(op: Operation, in_grads: Sequence[Gradient]) -> None:
         if len(in_grads) != len(op._inputs):
             raise ValueError(
-                f"Num gradients {len(in_grads)} generated for op '{op.name}' ({op.type}) do not match num inputs {len(op._inputs)}"
+                f"Num gradients {len(in_grads)} generated for op '{op.name}' ({op.type}) do not match num "
+                f"inputs {len(op._inputs)}"
             )
         for tensor, grad in zip(op._inputs, in_grads, strict=True):
             if grad is not None and not isinstance(grad, Tensor | IndexedSlices):
-                raise TypeError(f"The gradient function of '{op.name}' ({op.type}) returned {grad!r} for input '{tensor.name}'")
-            if grad is not None and grad.dtype.base_dtype is not tensor.dtype.base_dtype and _is_differentiable(tensor):
+                raise TypeError(
+                    f"The gradient function of '{op.name}' ({op.type}) returned {grad!r} for input '{tensor.name}'"
+                )
+            if (
+                grad is not None
+                and grad.dtype.base_dtype is not tensor.dtype.base_dtype
+                and _is_differentiable(tensor)
+            ):
                 raise TypeError(
                     f"The gradient of '{op.name}' ({op.type}) at input '{tensor.name}' has dtype {grad.dtype.name}, not "
                     f"{tensor.dtype.base_dtype.name}"
@@ -346,11 +365,15 @@ def _through_initial_value(switch: Operation, from_ops: set[Operation]) -> Value
         op = queue.popleft()
         if op in from_ops:
             return ValueError(
-                f"Cannot compute gradient inside while loop with respect to op '{op.name}'. We do not support taking the gradient wrt "
-                "or through the initial value of a loop variable. Gradients can be computed through loop invariants or wrt the input "
+                f"Cannot compute gradient inside while loop with respect to op '{op.name}'. We do not support "
+                f"taking the gradient wrt "
+                "or through the initial value of a loop variable. Gradients can be computed through loop "
+                "invariants or wrt the input "
                 "parameters to the loop body."
             )
         if op not in seen:
             seen.add(op)
             queue.extend(tensor.op for tensor in op._inputs)
-    raise AssertionError(f"'{switch.name}' is on the way to what the gradient was asked for, and nothing of that is behind it")
+    raise AssertionError(
+        f"'{switch.name}' is on the way to what the gradient was asked for, and nothing of that is behind it"
+    )

@@ -24,7 +24,6 @@ from engine.control.context import (
     output_context,
     switch_ref_or_tensor,
 )
-from engine.graph.default import get_default_graph
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
 from engine.op import fills
@@ -86,7 +85,11 @@ class GradientContext(WhileContext):
 
     def __init__(self, gradient: LoopGradient, forward: WhileContext) -> None:
         super().__init__(
-            forward.parallel_iterations, forward.back_prop, forward.swap_memory, forward.maximum_iterations, name=forward.name
+            forward.parallel_iterations,
+            forward.back_prop,
+            forward.swap_memory,
+            forward.maximum_iterations,
+            name=forward.name,
         )
         self.gradient = gradient
 
@@ -130,10 +133,14 @@ class LoopGradient:
 
     def __init__(self, forward: WhileContext, outer: LoopGradient | None) -> None:
         self.forward = forward
-        self._caller: ControlFlowContext | None = forward.graph._scopes.context  # where `gradients` was called
+        self._caller: ControlFlowContext | None = (
+            forward.graph._scopes.context
+        )  # where `gradients` was called
         self.outer = outer
         self.history: dict[Tensor, Tensor] = {}  # forward value → its value in the backward iteration
-        self.switches: dict[Operation, Any] = {}  # loop Switch → the backward loop's Merge (or Merges) for that variable
+        self.switches: dict[
+            Operation, Any
+        ] = {}  # loop Switch → the backward loop's Merge (or Merges) for that variable
         self.unused_exits: list[Tensor] = []
         self.deferred_exits: list[Tensor] = []
         self.exits = list(forward.loop_exits)
@@ -236,7 +243,9 @@ class LoopGradient:
                 self.forward_index.op._add_control_input(push.op)
             else:
                 if not isinstance(context, CondContext):
-                    raise TypeError(f"'{value.name}' is in no branch of a cond inside the loop '{self.forward.name}'")
+                    raise TypeError(
+                        f"'{value.name}' is in no branch of a cond inside the loop '{self.forward.name}'"
+                    )
                 with inside(context.outer if dead_branch else context):
                     push = raw.StackPushV2(handle, value, swap_memory=self.forward.swap_memory)
                 if dead_branch:
@@ -333,7 +342,9 @@ class LoopGradient:
             shape = entering._shape
             if shape.is_fully_defined():
                 with self.context.entered():
-                    following = raw.NextIteration(constant(0, merge.dtype, shape.as_list()), name="NextIteration")
+                    following = raw.NextIteration(
+                        constant(0, merge.dtype, shape.as_list()), name="NextIteration"
+                    )
             else:
                 with inside(self.context.outer):
                     nothing = zeros(runtime_shape(entering.op._inputs[0]), merge.dtype)
@@ -351,5 +362,3 @@ def _constant_enter_behind(value: Tensor) -> Operation | None:
     while op.opdef.name in ("Switch", "RefSwitch", "Identity", "RefIdentity"):
         op = op._inputs[0].op
     return op if is_constant_enter(op) else None
-
-

@@ -140,7 +140,7 @@ class LoopGradients:
 
 
 def zeros_outside_loops(op: Operation, index: int) -> Tensor:
-    """A zero gradient for an output of `op`, which is in no loop; for a cond's Switch, made only where its other branch is taken."""
+    """A zero gradient for an output of `op`, which is in no loop; a cond's Switch gets one where its other branch is taken."""
     value = op.outputs[index]
     context = op._context
     if op.opdef.flow != "switch" or not isinstance(context, CondContext):

@@ -64,12 +64,16 @@ def _checked(pairs: Any) -> list[tuple[Tensor, Branch]]:
         raise TypeError(f"pred_fn_pairs must be a list, tuple, or dict, not {type(pairs).__name__}")
     for pair in pairs:
         if not isinstance(pair, tuple) or len(pair) != 2:
-            raise TypeError(f"Each entry in pred_fn_pairs must be a (predicate, function) tuple, not {pair!r}")
+            raise TypeError(
+                f"Each entry in pred_fn_pairs must be a (predicate, function) tuple, not {pair!r}"
+            )
         pred, function = pair
         if not isinstance(pred, Tensor) or not pred.dtype.base_dtype.is_bool:
             raise TypeError(f"A predicate must be a tensor of type bool, not {pred!r}")
         if not callable(function):
-            raise TypeError(f"The function for the predicate '{pred.name}' must be callable, not {function!r}")
+            raise TypeError(
+                f"The function for the predicate '{pred.name}' must be callable, not {function!r}"
+            )
     return list(pairs)
 
 
@@ -83,11 +87,11 @@ def _last(predicates: Sequence[Tensor], functions: Sequence[Branch]) -> Branch:
     def checked() -> Any:
         number = len(predicates) - 1
         shown = _together(predicates)
-        wrong = (
-            f"Implementation error: selected default action #{number} was called, but some of other predicates are True: "
-        )
+        wrong = f"Implementation error: selected default action #{number} was called, but some of other predicates are True: "
         missing = "Input error: None of conditions evaluated as True:"
-        with control_dependencies([_at_most(0, predicates[:-1], wrong), Assert(predicates[-1], [missing, shown])]):
+        with control_dependencies(
+            [_at_most(0, predicates[:-1], wrong), Assert(predicates[-1], [missing, shown])]
+        ):
             return functions[-1]()
 
     return checked

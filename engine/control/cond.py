@@ -79,17 +79,25 @@ def cond(
 
 def _check_predicate(pred: Tensor) -> None:
     if pred._shape.ndims not in (None, 0):
-        raise ValueError(f"The predicate of a cond must be a scalar, and '{pred.name}' has shape {pred._shape}")
+        raise ValueError(
+            f"The predicate of a cond must be a scalar, and '{pred.name}' has shape {pred._shape}"
+        )
     if not pred.dtype.base_dtype.is_bool:
-        raise TypeError(f"The predicate of a cond must be bool, and '{pred.name}' has dtype {pred.dtype.name}")
+        raise TypeError(
+            f"The predicate of a cond must be bool, and '{pred.name}' has dtype {pred.dtype.name}"
+        )
 
 
-def _branch(context: CondContext, function: Callable[[], Any], argument: str, strict: bool) -> tuple[Any, list[Tensor]]:
+def _branch(
+    context: CondContext, function: Callable[[], Any], argument: str, strict: bool
+) -> tuple[Any, list[Tensor]]:
     """What the branch returned, and its tensors as the Merges take them."""
     with context.entered():
         structure = function()
         if structure is None:
-            raise ValueError(f"{argument} must have a return value: a tensor, an operation, or a structure of them")
+            raise ValueError(
+                f"{argument} must have a return value: a tensor, an operation, or a structure of them"
+            )
         if not strict and isinstance(structure, list | tuple) and len(structure) == 1:
             structure = structure[0]
         flat: list[Tensor] = []
@@ -101,20 +109,26 @@ def _branch(context: CondContext, function: Callable[[], Any], argument: str, st
             elif isinstance(item, Operation):
                 flat.append(with_dependencies([item], context.pivot))
             elif item is None:
-                raise ValueError(f"None values not supported: {argument} returned None inside of {structure!r}")
+                raise ValueError(
+                    f"None values not supported: {argument} returned None inside of {structure!r}"
+                )
             else:
                 flat.append(context.output(convert_to_tensor(flow_of(item))))
         context.leave(flat)
     return structure, flat
 
 
-def _check_same(true_structure: Any, false_structure: Any, true_flat: list[Tensor], false_flat: list[Tensor]) -> None:
+def _check_same(
+    true_structure: Any, false_structure: Any, true_flat: list[Tensor], false_flat: list[Tensor]
+) -> None:
     try:
         nest.assert_same_structure(true_structure, false_structure)
     except (ValueError, TypeError) as error:
         raise type(error)(f"true_fn and false_fn must return the same structure: {error}") from None
     if len(true_flat) != len(false_flat):
-        raise ValueError(f"true_fn and false_fn must return as many tensors: {len(true_flat)} and {len(false_flat)}")
+        raise ValueError(
+            f"true_fn and false_fn must return as many tensors: {len(true_flat)} and {len(false_flat)}"
+        )
     for on_true, on_false in zip(true_flat, false_flat, strict=True):
         if on_true.dtype.base_dtype is not on_false.dtype.base_dtype:
             raise ValueError(
@@ -129,7 +143,9 @@ def _pack(structure: Any, merged: list[Tensor]) -> Any:
     for item in nest.flatten(structure):
         if isinstance(item, IndexedSlices):
             values, indices = next(supply), next(supply)
-            packed.append(IndexedSlices(values, indices, next(supply) if item.dense_shape is not None else None))
+            packed.append(
+                IndexedSlices(values, indices, next(supply) if item.dense_shape is not None else None)
+            )
         else:
             packed.append(with_flow(item, next(supply)))
     return nest.pack_sequence_as(structure, packed)

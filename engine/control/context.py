@@ -40,7 +40,11 @@ def output_context(op: Operation) -> Any:
 def switch_ref_or_tensor(data: Tensor, pred: Tensor) -> tuple[Tensor, Tensor]:
     """(false output, true output) of a Switch beside `data`; a reference stays one."""
     with get_default_graph().colocate_with(data, ignore_existing=True):
-        made = raw.RefSwitch(data, pred, name="Switch") if data.dtype._is_ref_dtype else raw.Switch(data, pred, name="Switch")
+        made = (
+            raw.RefSwitch(data, pred, name="Switch")
+            if data.dtype._is_ref_dtype
+            else raw.Switch(data, pred, name="Switch")
+        )
     return made[0], made[1]
 
 
@@ -244,7 +248,9 @@ def _inside(op: Operation, context: ControlFlowContext) -> bool:
 class WhileContext(ControlFlowContext):
     """A loop: its frame's name is the context's."""
 
-    is_backward = False  # whether it is the loop of a gradient, which has its own way to the values of another loop
+    is_backward = (
+        False  # whether it is the loop of a gradient, which has its own way to the values of another loop
+    )
 
     def __init__(
         self,
@@ -298,7 +304,9 @@ class WhileContext(ControlFlowContext):
         self.graph.prevent_feeding(enter)
         return enter
 
-    def enter_loop_vars(self, values: Sequence[Tensor], invariants: Sequence[TensorShape] | None) -> list[Tensor]:
+    def enter_loop_vars(
+        self, values: Sequence[Tensor], invariants: Sequence[TensorShape] | None
+    ) -> list[Tensor]:
         """The Enters of the loop variables.  Raises ValueError for an invariant that excludes the initial shape."""
         for value in values:
             if value.op._context is not None:
@@ -316,7 +324,8 @@ class WhileContext(ControlFlowContext):
                 if not _is_at_least(value._shape, invariant):
                     raise ValueError(
                         f"The shape invariant specified for {value.name} is not compatible with the initial shape of the loop "
-                        f"variable. It enters the loop with shape {value._shape}, but the specified shape invariant is {invariant}."
+                        f"variable. It enters the loop with shape {value._shape}, but the specified shape invariant is "
+                        f"{invariant}."
                     )
                 enter._shape = invariant
         self.fix_control_inputs(enters)
@@ -337,7 +346,9 @@ class WhileContext(ControlFlowContext):
         """Enters belong to this context; of the control inputs around the loop they keep those that are in reach."""
         scopes = self.graph._scopes
         for enter in enters:
-            kept = [op for op in scopes.control_inputs_for(enter.op._inputs) if self._reaches(output_context(op))]
+            kept = [
+                op for op in scopes.control_inputs_for(enter.op._inputs) if self._reaches(output_context(op))
+            ]
             enter.op._context = self
             enter.op._add_control_inputs(kept)
             for block in scopes.control:
@@ -394,7 +405,8 @@ def check_invariant(merge: Tensor, following: Tensor) -> None:
     if not _is_at_least(following._shape, merge._shape):
         entered = merge.op._inputs[0].op._inputs[0]
         raise ValueError(
-            f"Input tensor '{entered.name}' enters the loop with shape {merge._shape}, but has shape {following._shape} after one "
+            f"Input tensor '{entered.name}' enters the loop with shape {merge._shape}, but has shape "
+            f"{following._shape} after one "
             "iteration. To allow the shape to vary across iterations, use the `shape_invariants` argument of tf.while_loop to "
             "specify a less-specific shape."
         )

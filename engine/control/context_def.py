@@ -132,8 +132,14 @@ def _rename_frame(context: WhileContext) -> None:
 
 
 register_proto_function(
-    GraphKeys.COND_CONTEXT, lambda: messages().CondContextDef, to_proto=context_to_def, from_proto=context_from_def
+    GraphKeys.COND_CONTEXT,
+    lambda: messages().CondContextDef,
+    to_proto=context_to_def,
+    from_proto=context_from_def,
 )
 register_proto_function(
-    GraphKeys.WHILE_CONTEXT, lambda: messages().WhileContextDef, to_proto=context_to_def, from_proto=context_from_def
+    GraphKeys.WHILE_CONTEXT,
+    lambda: messages().WhileContextDef,
+    to_proto=context_to_def,
+    from_proto=context_from_def,
 )

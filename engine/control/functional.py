@@ -86,13 +86,16 @@ def map_fn(
         result_dtypes = [tensor.dtype.base_dtype for tensor in flat] if dtype is None else nest.flatten(dtype)
         result_structure = elems if dtype is None else dtype
         outputs = [
-            TensorArray(as_dtype(each), size=count, dynamic_size=False, infer_shape=infer_shape) for each in result_dtypes
+            TensorArray(as_dtype(each), size=count, dynamic_size=False, infer_shape=infer_shape)
+            for each in result_dtypes
         ]
 
         def body(i: Any, arrays: Any) -> Any:
             result = fn(_read(inputs, elems, i))
             nest.assert_same_structure(result_structure, result)
-            return i + 1, [array.write(i, value) for array, value in zip(arrays, nest.flatten(result), strict=True)]
+            return i + 1, [
+                array.write(i, value) for array, value in zip(arrays, nest.flatten(result), strict=True)
+            ]
 
         _, arrays = while_loop(
             lambda i, _: i < count,

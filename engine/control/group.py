@@ -26,7 +26,9 @@ def _operation(item: Any) -> Operation:
     element = getattr(item, "_as_graph_element", lambda: item)()
     op = element if isinstance(element, Operation) else getattr(element, "op", None)
     if not isinstance(op, Operation):
-        raise TypeError(f"Expected a Tensor, an Operation or a variable, got {item!r} of type {type(item).__name__}")
+        raise TypeError(
+            f"Expected a Tensor, an Operation or a variable, got {item!r} of type {type(item).__name__}"
+        )
     return op
 
 
@@ -62,18 +64,25 @@ def with_dependencies(dependencies: Sequence[Any], output_tensor: Any, name: str
     """`output_tensor`, available only after all `dependencies` have run."""
     graph = get_default_graph()
     beside = output_tensor.values if isinstance(output_tensor, IndexedSlices) else output_tensor
-    with name_scope(name, "control_dependency", [*dependencies, output_tensor]) as scope, graph.colocate_with(beside):
+    with (
+        name_scope(name, "control_dependency", [*dependencies, output_tensor]) as scope,
+        graph.colocate_with(beside),
+    ):
         if isinstance(output_tensor, IndexedSlices):
             with graph.control_dependencies(dependencies):
                 return IndexedSlices(
-                    raw.Identity(output_tensor.values, name=scope), output_tensor.indices, output_tensor.dense_shape
+                    raw.Identity(output_tensor.values, name=scope),
+                    output_tensor.indices,
+                    output_tensor.dense_shape,
                 )
         tensor = convert_to_tensor(output_tensor)
         with graph.control_dependencies(dependencies):
             return raw.Identity(tensor, name=scope)
 
 
-def tuple(tensors: Sequence[Any], name: str | None = None, control_inputs: Sequence[Any] | None = None) -> list[Any]:
+def tuple(
+    tensors: Sequence[Any], name: str | None = None, control_inputs: Sequence[Any] | None = None
+) -> list[Any]:
     """The same tensors, each available only after all of them (and `control_inputs`) have been computed.
 
     None stays None.  Raises ValueError if there is no tensor at all, TypeError for a control input that is no operation.
@@ -86,7 +95,6 @@ def tuple(tensors: Sequence[Any], name: str | None = None, control_inputs: Seque
             raise ValueError("tuple() needs at least one Tensor")
         gate = group(*sorted(gating, key=lambda op: op.name))
         return [
-            with_dependencies([gate], tensor) if isinstance(tensor, Tensor | IndexedSlices) else tensor for tensor in tensors
+            with_dependencies([gate], tensor) if isinstance(tensor, Tensor | IndexedSlices) else tensor
+            for tensor in tensors
         ]
-
-

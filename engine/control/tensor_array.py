@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.graph.convert import convert_to_tensor
-from engine.graph.default import colocate_with, control_dependencies, device, name_scope
+from engine.graph.default import colocate_with, control_dependencies, device, get_default_graph, name_scope
 from engine.graph.tensor import Tensor
 from engine.op.array import shape
 from engine.op.cast import cast
@@ -96,6 +96,7 @@ class TensorArray:
 
     def _with_flow(self, flow: Tensor) -> TensorArray:
         """The same array after something more has happened to it."""
+        get_default_graph().unique_name("TensorArray")  # as if it were made anew: TensorFlow's names count on
         other = TensorArray.__new__(TensorArray)
         other.__dict__.update(self.__dict__)
         other._flow = flow
@@ -159,7 +160,11 @@ class TensorArray:
         with colocate_with(self._handle), name_scope(name, "TensorArrayStack", [self._handle]):
             value = self.gather(range_op(0, self.size()))
         if self._size is not None and not self._dynamic_size and self._element_shape[0].ndims is not None:
-            size = constant_value(convert_to_tensor(self._size)) if isinstance(self._size, Tensor) else self._size
+            size = (
+                constant_value(convert_to_tensor(self._size))
+                if isinstance(self._size, Tensor)
+                else self._size
+            )
             known = None if size is None else int(size)
             value.set_shape(TensorShape.of((known,)).concatenate(self._element_shape[0]))
         return value

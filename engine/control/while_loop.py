@@ -72,7 +72,9 @@ def while_loop(
         return result[0] if len(result) == 1 and not return_same_structure else result
 
 
-def _counted(cond: Callable[..., Any], body: Callable[..., Any], loop_vars: Any, maximum: Any) -> tuple[Any, ...]:
+def _counted(
+    cond: Callable[..., Any], body: Callable[..., Any], loop_vars: Any, maximum: Any
+) -> tuple[Any, ...]:
     """The same loop with a counter that ends it after `maximum` iterations."""
     limit = convert_to_tensor(maximum, name="maximum_iterations")
     if limit._shape.ndims != 0:
@@ -86,7 +88,11 @@ def _counted(cond: Callable[..., Any], body: Callable[..., Any], loop_vars: Any,
         count = i + 1
         following = body(*variables)
         if not isinstance(following, list | tuple):
-            following = type(variables)([following]) if not hasattr(variables, "_fields") else type(variables)(following)
+            following = (
+                type(variables)([following])
+                if not hasattr(variables, "_fields")
+                else type(variables)(following)
+            )
         return count, type(variables)(following) if not hasattr(variables, "_fields") else following
 
     return limit, counted_cond, counted_body, (counter, loop_vars)
@@ -136,10 +142,16 @@ def _build(
         result = body(*_pack(structure, inside))
         following = _flat_result(structure, result, merges)
         for merge, value in zip(merges, following, strict=True):
-            nxt = raw.RefNextIteration(value) if value.dtype._is_ref_dtype else raw.NextIteration(value, name="NextIteration")
+            nxt = (
+                raw.RefNextIteration(value)
+                if value.dtype._is_ref_dtype
+                else raw.NextIteration(value, name="NextIteration")
+            )
             check_invariant(merge, nxt)
             merge.op._update_input(1, nxt)
-        exits = [raw.RefExit(s[0]) if s[0].dtype._is_ref_dtype else raw.Exit(s[0], name="Exit") for s in switches]
+        exits = [
+            raw.RefExit(s[0]) if s[0].dtype._is_ref_dtype else raw.Exit(s[0], name="Exit") for s in switches
+        ]
         context.loop_exits = exits
         context.leave(exits)
     return _pack(structure, exits)
@@ -159,28 +171,40 @@ def _identity(tensor: Tensor) -> Tensor:
 
 def _check_predicate(predicate: Tensor) -> None:
     if predicate._shape.ndims not in (None, 0):
-        raise ValueError(f"The condition of a while_loop must be a scalar, and '{predicate.name}' has shape {predicate._shape}")
+        raise ValueError(
+            f"The condition of a while_loop must be a scalar, and '{predicate.name}' has shape {predicate._shape}"
+        )
     if not predicate.dtype.base_dtype.is_bool:
-        raise TypeError(f"The condition of a while_loop must be bool, and '{predicate.name}' has dtype {predicate.dtype.name}")
+        raise TypeError(
+            f"The condition of a while_loop must be bool, and '{predicate.name}' has dtype {predicate.dtype.name}"
+        )
 
 
 def _pack(structure: Any, flat: Sequence[Tensor]) -> Any:
-    packed = [with_flow(original, tensor) for original, tensor in zip(nest.flatten(structure), flat, strict=True)]
+    packed = [
+        with_flow(original, tensor) for original, tensor in zip(nest.flatten(structure), flat, strict=True)
+    ]
     return nest.pack_sequence_as(structure, packed)
 
 
 def _flat_result(structure: Any, result: Any, merges: Sequence[Tensor]) -> list[Tensor]:
     """The body's results as tensors, checked against the loop variables."""
-    if not nest.is_nested(result) or (len(structure) == 1 and nest.is_nested(structure[0]) and not _same(structure, result)):
+    if not nest.is_nested(result) or (
+        len(structure) == 1 and nest.is_nested(structure[0]) and not _same(structure, result)
+    ):
         result = [result]
     try:
         nest.assert_same_structure(list(structure), list(result))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"The body of a while_loop must return the structure of loop_vars: {error}") from None
+        raise ValueError(
+            f"The body of a while_loop must return the structure of loop_vars: {error}"
+        ) from None
     found = []
     for i, (value, merge) in enumerate(zip(map(flow_of, nest.flatten(list(result))), merges, strict=True)):
         if value is None:
-            raise ValueError(f"None values not supported: the body of the while_loop returned None for loop variable {i}")
+            raise ValueError(
+                f"None values not supported: the body of the while_loop returned None for loop variable {i}"
+            )
         tensor = convert_to_tensor(value, None if isinstance(value, Tensor) else merge.dtype.base_dtype)
         if tensor.dtype.base_dtype is not merge.dtype.base_dtype:
             raise TypeError(

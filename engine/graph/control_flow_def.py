@@ -66,7 +66,9 @@ def messages() -> Any:
     )
     for name, fields in _MESSAGES.items():
         add_fields(file.message_type.add(name=name), fields)
-    entry = file.message_type[0].nested_type.add(name="ExternalValuesEntry")  # a map is a list of such entries
+    entry = file.message_type[0].nested_type.add(
+        name="ExternalValuesEntry"
+    )  # a map is a list of such entries
     add_fields(entry, (("key", 1, "string"), ("value", 2, "string")))
     entry.options.map_entry = True
     either = file.message_type[1]
@@ -77,5 +79,8 @@ def messages() -> Any:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return SimpleNamespace(
-        **{name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES}
+        **{
+            name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+            for name in _MESSAGES
+        }
     )

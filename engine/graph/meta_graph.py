@@ -1,7 +1,8 @@
-"""A graph with what belongs to it, as a MetaGraphDef: its nodes and its collections, as TensorFlow 1's `tf.train.export_meta_graph`.
+"""A graph with what belongs to it, as a MetaGraphDef: its nodes and its collections, as TensorFlow 1's
+`tf.train.export_meta_graph`.
 
-A collection becomes a list of names (of tensors and operations), of numbers, of bytes, or of messages, where a function that makes
-messages of its items has been registered for it: variables and control-flow contexts have one.
+A collection becomes a list of names (of tensors and operations), of numbers, of bytes, or of messages, where a function
+that makes messages of its items has been registered for it: variables and control-flow contexts have one.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def export_meta_graph(
 
     meta_info_def, graph_def, saver_def: messages to use as they are; without a graph_def the graph's own is made.
     collection_list: the names of the collections to take along (None: all whose names are strings).  as_text: write the file as
-    text.  clear_devices: leave out where nodes are placed.  A collection that no MetaGraphDef can hold is left out, with a warning.
+    text.  clear_devices: leave out where nodes are placed.  A collection that no MetaGraphDef can hold is left out, with
+    a warning.
     """
     from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
@@ -157,12 +159,17 @@ def read_meta_graph_file(filename: str | os.PathLike[str]) -> Any:
     try:
         text_format.Parse(data.decode(), result)
     except (UnicodeDecodeError, text_format.ParseError) as error:
-        raise ValueError(f"Cannot parse file {os.fspath(filename)}: it is no MetaGraphDef ({error})") from None
+        raise ValueError(
+            f"Cannot parse file {os.fspath(filename)}: it is no MetaGraphDef ({error})"
+        ) from None
     return result
 
 
 def import_meta_graph(
-    meta_graph_or_file: Any, clear_devices: bool = False, import_scope: str | None = None, graph: Graph | None = None
+    meta_graph_or_file: Any,
+    clear_devices: bool = False,
+    import_scope: str | None = None,
+    graph: Graph | None = None,
 ) -> dict[str, Any]:
     """Add the nodes and collections of a MetaGraphDef (or of a file that holds one) to the default graph or to `graph`.
 
@@ -191,7 +198,11 @@ def import_meta_graph(
             with graph.name_scope(import_scope) as entered:
                 scope = entered.rstrip("/")
         outer = graph.get_name_scope()
-        operators = message.meta_info_def.stripped_op_list if message.meta_info_def.HasField("stripped_op_list") else None
+        operators = (
+            message.meta_info_def.stripped_op_list
+            if message.meta_info_def.HasField("stripped_op_list")
+            else None
+        )
         import_graph_def(graph_def, name=f"{scope}/" if scope else "", producer_op_list=operators)
         return _import_collections(graph, message, scope or outer or None)
 

@@ -135,10 +135,10 @@ def pad_shape(node: Any) -> TensorShape:
         return shape
     pairs = known_margins(paddings, len(dims))
     result: list[int | None] = []
-    for size, (before, after) in zip(dims, pairs):
+    for known, (before, after) in zip(dims, pairs):
         if (before is not None and before < 0) or (after is not None and after < 0):
             raise ValueError(f"Paddings must be non-negative: {before} {after}")
-        result.append(None if size is None or before is None or after is None else before + size + after)
+        result.append(None if known is None or before is None or after is None else before + known + after)
     return TensorShape.of(tuple(result))
 
 

@@ -13,6 +13,7 @@ from engine.op.kernels import ints, shape_text, zeros
 from engine.op.registry import op, raw
 from engine.op.samples import Sample, random_array
 from engine.op.shapes import constant_value, constant_value_as_shape
+from engine.op.stacking import stack
 from engine.op.static_values import constant_ints
 from engine.op.strided import Masks, index, static_shape
 from engine.types import dtypes, errors
@@ -82,7 +83,7 @@ def _slice_shape(node: Any) -> TensorShape:
 def _slice_grad(node: Any, g: Any) -> Any:
     x, begin, _ = node.inputs
     index_type = begin.dtype.base_dtype
-    column = raw.Pack([rank(x), 1], axis=0, name="stack")
+    column = stack([rank(x), 1])
     out_shape = shape_of(node.outputs[0], out_type=index_type)
     before = raw.Reshape(begin, column)
     after = raw.Reshape(shape_of(x, out_type=index_type) - out_shape - begin, column)

@@ -81,7 +81,7 @@ def test_a_graph_that_went_through_a_graph_def_computes_the_same(program: Progra
 
 @pytest.mark.slow
 @given(programs(depth=4))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_deeper_programs(program: Program) -> None:
     outcome, built = evaluate(program), build(program, tf)
     check(outcome, *run(built))

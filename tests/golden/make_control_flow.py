@@ -2,8 +2,8 @@
 
     /path/to/python/with/tensorflow tests/golden/make_control_flow.py
 
-For each program: its value, which of its gradients are dense, sparse or absent, their values, and the nodes of its graph (control flow
-v1).  Nothing of ours runs here.
+For each program: its value, which of its gradients are dense, sparse or absent, their values, and the nodes (control
+flow v1) that these need.  Nothing of ours runs here.
 """
 
 from __future__ import annotations
@@ -25,22 +25,26 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 def main() -> None:
     import tensorflow.compat.v1 as tf  # type: ignore[import-not-found]
     from control_programs import COUNT, Built, inputs, nodes_of, program
+    from tensorflow.python.autograph.core import ag_ctx  # type: ignore[import-not-found]
 
     tf.disable_v2_behavior()
     tf.disable_control_flow_v2()
     tf.logging.set_verbosity(tf.logging.ERROR)
     values, kinds, gradients, graphs = [], [], [], []
     for seed in range(COUNT):
-        with tf.Graph().as_default() as graph:
+        # Autograph would rewrite what map_fn is given.
+        with tf.Graph().as_default() as graph, ag_ctx.ControlStatusCtx(ag_ctx.Status.DISABLED):
             built = Built(tf, program(seed))
-            graphs.append(nodes_of(graph.as_graph_def()))
+            graphs.append(nodes_of(graph.as_graph_def(), built.wanted))
             feeds = dict(zip(built.inputs, inputs(seed), strict=True))
             with tf.Session() as session:
                 value = session.run(built.result, feeds)
                 try:
                     found = session.run([g for g in built.gradients if g is not None], feeds)
                 except tf.errors.OpError as error:
-                    print(f"program {seed}: TensorFlow fails on its own gradient: {error.message.splitlines()[-2].strip()}")
+                    print(
+                        f"program {seed}: TensorFlow fails on its own gradient: {error.message.splitlines()[-2].strip()}"
+                    )
                     found, built.kinds = [], "!"
         values.append(value)
         kinds.append(built.kinds)
@@ -55,7 +59,9 @@ def main() -> None:
         graphs=np.frombuffer(lzma.compress(json.dumps(graphs, separators=(",", ":")).encode()), np.uint8),
     )
     sizes = [len(nodes) for nodes in graphs]
-    print(f"{path}: {COUNT} programs of {min(sizes)} to {max(sizes)} nodes, {path.stat().st_size / 1e6:.2f} MB, {tf.__version__}")
+    print(
+        f"{path}: {COUNT} programs of {min(sizes)} to {max(sizes)} nodes, {path.stat().st_size / 1e6:.2f} MB, {tf.__version__}"
+    )
 
 
 if __name__ == "__main__":

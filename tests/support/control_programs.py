@@ -1,11 +1,13 @@
 """Random programs of nested control flow as plain data, and what builds them with any module that has TensorFlow 1's interface.
 
-Nothing of ours and nothing of TensorFlow's is imported here: the maker of `tests/golden/control_flow.npz` builds the programs with
-TensorFlow, the test with the engine, and both see the same trees.
+Nothing of ours and nothing of TensorFlow's is imported here: the maker of `tests/golden/control_flow.npz` builds the
+programs with TensorFlow, the test with the engine, and both see the same trees.
 
 A program is a nested list, an expression whose value is three floats.  Its leaves are the inputs of the program ("x", k), the
-variables of the loop around it ("v", k), those of the loop outside that ("o", k) and rows of a table ("row"); "i" in a predicate is
-the counter of the loop around it.  Values are kept small, so that float32 says enough.
+variables of the loop around it ("v", k), those of the loop outside that ("o", k), rows of a table ("row") and, in what a
+"slope" is
+the gradient of, what it is the gradient by ("t").  "counter" in a predicate is that of the loop around it.  Values are
+kept small, so that float32 says enough.
 """
 
 from __future__ import annotations
@@ -34,29 +36,39 @@ def program(seed: int) -> Any:
     return _expression(random.Random(seed), depth=0, variables=0, outer=0, budget=4)
 
 
-def _leaf(rng: random.Random, variables: int, outer: int) -> Any:
-    kinds = ["x", "row"] + ["v"] * (3 if variables else 0) + ["o"] * (1 if outer else 0)
+def _leaf(rng: random.Random, variables: int, outer: int, slope: bool = False) -> Any:
+    kinds = (
+        ["x", "row"]
+        + ["v"] * (3 if variables else 0)
+        + ["o"] * (1 if outer else 0)
+        + ["t"] * (4 if slope else 0)
+    )
     kind = rng.choice(kinds)
-    if kind == "row":
-        return ["row"]
+    if kind in ("row", "t"):
+        return [kind]
     return [kind, rng.randrange({"x": INPUTS, "v": variables, "o": outer}[kind])]
 
 
-def _expression(rng: random.Random, depth: int, variables: int, outer: int, budget: int, flow: bool = True) -> Any:
-    """An expression in which control flow nests `DEPTH - depth` deep; `budget` bounds how deep it is without."""
+def _expression(
+    rng: random.Random, depth: int, variables: int, outer: int, budget: int, slope: bool = False
+) -> Any:
+    """An expression in which control flow nests `DEPTH - depth` deep; `budget` bounds how deep it is without.
+
+    slope: it is what a "slope" is of, and has no control flow in it.
+    """
 
     def part(deeper: bool = False, inner: int | None = None, **options: Any) -> Any:
         inside = (inner, variables) if inner is not None else (variables, outer)
-        return _expression(rng, depth + deeper, *inside, budget - 1, **{"flow": flow, **options})
+        return _expression(rng, depth + deeper, *inside, budget - 1, **{"slope": slope, **options})
 
     if budget <= 0:
-        return _leaf(rng, variables, outer)
+        return _leaf(rng, variables, outer, slope)
     kinds = [*_SIMPLE, *_PAIRS, "leaf"]
-    if flow and depth < DEPTH:
+    if not slope and depth < DEPTH:
         kinds += _FLOW * 4
     kind = rng.choice(kinds)
     if kind == "leaf":
-        return _leaf(rng, variables, outer)
+        return _leaf(rng, variables, outer, slope)
     if kind == "scale":
         return [kind, rng.choice([-0.5, 0.25, 0.75, 1.5]), part()]
     if kind in _SIMPLE:
@@ -64,11 +76,15 @@ def _expression(rng: random.Random, depth: int, variables: int, outer: int, budg
     if kind in _PAIRS:
         return [kind, part(), part()]
     if kind == "cond":
-        pred = ["counter", rng.randrange(2)] if variables and rng.random() < 0.6 else ["positive", part(flow=False)]
+        pred = (
+            ["counter", rng.randrange(2)]
+            if variables and rng.random() < 0.6
+            else ["positive", part(slope=True)]
+        )
         return [kind, pred, part(deeper=True), part(deeper=True)]
     if kind == "slope":
         # Straight-line: TensorFlow has no gradients through the gradient of control flow.
-        return [kind, part(flow=False), _leaf(rng, variables, outer)]
+        return [kind, part(slope=True), _leaf(rng, variables, outer)]
     options = {"parallel": rng.choice([1, 2, 10]), "swap": rng.random() < 0.2}
     if kind in ("array", "map"):
         return [kind, options, part(deeper=True, inner=1), part()]
@@ -93,11 +109,22 @@ def inputs(seed: int) -> list[Any]:
 class Scope:
     """What the leaves mean at one place of a program."""
 
-    def __init__(self, tf: Any, inputs: list[Any], counter: Any = 1, variables: Any = (), outer: Any = ()) -> None:
-        self.tf, self.inputs, self.counter, self.variables, self.outer = tf, inputs, counter, variables, outer
+    def __init__(
+        self, inputs: list[Any], counter: Any = 1, variables: Any = (), outer: Any = (), slope: Any = None
+    ) -> None:
+        self.inputs, self.counter, self.variables, self.outer, self.slope = (
+            inputs,
+            counter,
+            variables,
+            outer,
+            slope,
+        )
 
     def inside(self, counter: Any, variables: Any) -> Scope:
-        return Scope(self.tf, self.inputs, counter, variables, self.variables)
+        return Scope(self.inputs, counter, variables, self.variables)
+
+    def along(self, slope: Any) -> Scope:
+        return Scope(self.inputs, self.counter, self.variables, self.outer, slope)
 
 
 def build(tf: Any, tree: Any, scope: Scope) -> Any:
@@ -116,6 +143,10 @@ def _v(tf: Any, scope: Scope, k: int) -> Any:
 
 def _o(tf: Any, scope: Scope, k: int) -> Any:
     return scope.outer[k]
+
+
+def _t(tf: Any, scope: Scope) -> Any:
+    return scope.inputs[0] if scope.slope is None else scope.slope
 
 
 def _row(tf: Any, scope: Scope) -> Any:
@@ -235,10 +266,10 @@ def _map(tf: Any, scope: Scope, options: Any, body: Any, factor: Any) -> Any:
 
 
 def _slope(tf: Any, scope: Scope, a: Any, by: Any) -> Any:
-    """The gradient of one expression by another, as a value."""
-    of = build(tf, by, scope)
-    value = tf.tanh(build(tf, a, scope)) * of
-    return tf.tanh(tf.gradients(value, of)[0])
+    """The gradient of one expression by a value in it ("t"), as a value."""
+    t = tf.tanh(build(tf, by, scope))
+    value = build(tf, a, scope.along(t)) * t
+    return tf.tanh(tf.gradients(value, t)[0])
 
 
 class Built:
@@ -247,13 +278,27 @@ class Built:
     def __init__(self, tf: Any, tree: Any) -> None:
         shapes = [[SIZE]] * INPUTS + [[ROWS, SIZE]]
         self.inputs = [tf.placeholder(tf.float32, shape, name=f"x{k}") for k, shape in enumerate(shapes)]
-        value = build(tf, tree, Scope(tf, self.inputs))
+        value = build(tf, tree, Scope(self.inputs))
         self.result = tf.reduce_sum(value * [1.0, -2.0, 0.5], name="result")
         found = tf.gradients(self.result, self.inputs)
         self.kinds = "".join("-" if g is None else "s" if hasattr(g, "indices") else "d" for g in found)
-        self.gradients = [None if g is None else tf.convert_to_tensor(g, name=f"g{k}") for k, g in enumerate(found)]
+        self.gradients = [
+            None if g is None else tf.convert_to_tensor(g, name=f"g{k}") for k, g in enumerate(found)
+        ]
+        self.wanted = [self.result, *(g for g in self.gradients if g is not None)]
 
 
-def nodes_of(graph_def: Any) -> list[Any]:
-    """[name, op, inputs] of every node, by name."""
-    return sorted([node.name, node.op, list(node.input)] for node in graph_def.node)
+def nodes_of(graph_def: Any, wanted: list[Any]) -> list[Any]:
+    """[name, op, inputs] of every node that the tensors `wanted` need, by name.
+
+    TensorFlow's gradient functions also leave nodes behind that nothing needs: what they found out while building.
+    """
+    nodes = {node.name: node for node in graph_def.node}
+    needed: set[str] = set()
+    stack = [tensor.op.name for tensor in wanted]
+    while stack:
+        name = stack.pop()
+        if name not in needed:
+            needed.add(name)
+            stack.extend(each.removeprefix("^").partition(":")[0] for each in nodes[name].input)
+    return sorted([name, nodes[name].op, list(nodes[name].input)] for name in needed)

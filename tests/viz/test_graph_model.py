@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.passes.stage import Stage
-from viz.graph_model import ROOT, SIDE_LIMIT, Kind, ScopeTree
+from viz.graph_model import ROOT, SIDE_LIMIT, Kind, ScopeTree, locate
 from viz.scope_colours import ScopeColours
+from viz.search import search
 from viz.tree_model import TreeModel
 
 MakeStage = Callable[..., Stage]
@@ -146,6 +147,16 @@ def test_levels_keep_their_limit_and_lose_nothing(make_stage: MakeStage, limit: 
     assert sorted(seen) == sorted(tree.stage.nodes)
 
 
+def test_everything_can_be_located(make_stage: MakeStage) -> None:
+    lines = [f"part_{i} {'Const' if i % 3 else 'Neg'} -> float32[]" for i in range(400)]
+    lines += [f"scope_{i}/op Neg -> float32[]" for i in range(30)]
+    tree = ScopeTree(make_stage("\n".join(lines)))
+    for key in ("part_0", "part_100", "part_399", "scope_7/", "scope_7/op"):
+        level, constants = locate(tree, key, constants=False, limit=20)
+        assert tree.level(level, limit=20, constants=constants).item(key) is not None
+        assert constants == (key in ("part_100",))
+
+
 def test_a_collapsed_level_says_so(make_stage: MakeStage) -> None:
     lines = [f"Assign_{i} Assign -> float32[]" for i in range(300)]
     level = ScopeTree(make_stage("\n".join([*lines, "x Placeholder -> float32[]"]))).level()
@@ -164,12 +175,11 @@ def test_many_inputs_become_one(make_stage: MakeStage) -> None:
 
 
 def test_search_ranks_the_last_part_of_a_name_first(training: Stage) -> None:
-    tree = ScopeTree(training)
-    assert tree.search("matmul")[:2] == ["dense1/MatMul", "dense2/MatMul"]
-    assert tree.search("dense2 identity") == ["dense2/w/read"]
-    assert tree.search("w")[:2] == ["dense1/w", "dense2/w"]
-    assert tree.search("  ") == []
-    assert tree.search("nowhere") == []
+    assert search(training, "matmul")[:2] == ["dense1/MatMul", "dense2/MatMul"]
+    assert search(training, "dense2 identity") == ["dense2/w/read"]
+    assert search(training, "w")[:2] == ["dense1/w", "dense2/w"]
+    assert search(training, "  ") == []
+    assert search(training, "nowhere") == []
 
 
 def test_scopes_have_hues_where_the_graph_branches(make_stage: MakeStage) -> None:

@@ -139,6 +139,7 @@ def test_run_is_python_and_leaves_a_run(run_python: Run, nested_script: Path, tm
     assert not (tmp_path / "x").exists()  # that was the script's argument
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "status", "says"),
     [
@@ -279,6 +280,7 @@ def test_step_prints_what_happens(run_python: Run, nested_script: Path) -> None:
     assert lines.index("result 15.0") < lines.index("nested.py has finished with exit status 0")
 
 
+@pytest.mark.slow
 def test_step_takes_commands_after_the_script_too_but_not_behind_two_dashes(
     run_python: Run, write_script: Callable[..., Path]
 ) -> None:
@@ -313,6 +315,7 @@ def test_a_command_that_fails_shows_in_the_exit_status(run_python: Run, nested_s
     assert done.returncode == 2 and "! there is no node 'nowhere' in this step" in done.stdout
 
 
+@pytest.mark.slow
 def test_step_of_a_script_without_a_run_and_of_an_error(
     run_python: Run, write_script: Callable[..., Path]
 ) -> None:

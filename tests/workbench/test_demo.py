@@ -90,6 +90,7 @@ def test_the_graph_has_a_loop_and_a_conditional_and_only_one_branch_runs(
         assert turns == 6  # 360 digits, 60 a turn
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_it_in_order(
     tmp_path: Path, python_environment: dict[str, str], nothing_left: Left
 ) -> None:

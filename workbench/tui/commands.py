@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
+from viz.search import search
 from workbench.tui.actions import Action, actions_of
 from workbench.tui.screens.base import BaseScreen
 
@@ -50,7 +51,7 @@ class WorkbenchCommands(Provider):
                 )
         view = self._workbench.stage
         if view is not None:
-            for rank, name in enumerate(view.tree.search(query, limit=MOST_NODES)):
+            for rank, name in enumerate(search(view.stage, query, limit=MOST_NODES)):
                 node = view.stage.nodes[name]
                 call = partial(self._workbench.go_to_node, name)
                 yield Hit(0.4 - rank / 100, name, call, text=name, help=f"{node.type}, in the graph")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from workbench.tui.app import WorkbenchApp
 
 
+TALL_FROM = 36  # rows
+
+
 class BaseScreen(Performer, Screen[None]):
     """A screen; `sync` shows what the app holds now, and is called when that changes and when the screen comes up.
 
@@ -53,6 +56,7 @@ class BaseScreen(Performer, Screen[None]):
 
     def on_resize(self) -> None:
         self.set_class(self.app.size.width >= self.wide_from, "-wide")
+        self.set_class(self.app.size.height >= TALL_FROM, "-tall")
 
     @on(DrawingView.Resized)
     def _resized(self, message: DrawingView.Resized) -> None:

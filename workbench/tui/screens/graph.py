@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Input
 
 from viz import format as fmt
-from viz.cells import Drawing, Line, Page, line_width, spread, wrap
-from viz.draw_graph import PlacedLevel, draw_level, place_level
-from viz.families import family
-from viz.graph_model import ROOT, Item, Kind
+from viz.cells import Drawing, Line, Page, wrap
+from viz.draw_graph import PlacedLevel, draw_crumbs, draw_level, place_level
+from viz.graph_model import ROOT, Kind, locate
 from viz.node_card import draw_card, node_card, scope_card
 from viz.timings import Timings
 from viz.tree_model import TreeModel, draw_tree_row
+from workbench.tui import words
 from workbench.tui.actions import bindings
 from workbench.tui.screens.base import BaseScreen
 from workbench.tui.store import StageView
 from workbench.tui.widgets.chips import ChipView, TreeList
 from workbench.tui.widgets.drawing_view import DrawingView
 from workbench.tui.widgets.line import LineWidget
+from workbench.tui.widgets.node_search import NodeSearch
 from workbench.tui.widgets.panel import Panel
 from workbench.tui.widgets.row_list import RowList
 
@@ -40,7 +40,6 @@ class GraphScreen(BaseScreen):
         & #drawing { height: 1fr; padding: 0 0 0 1; }
         & #card { height: 9; }
         & #search { display: none; height: 1fr; }
-        & #search Input { height: 1; border: none; padding: 0 1; background: $panel; &:focus { border: none; } }
         &.-searching #search { display: block; }
         &.-searching #drawing, &.-searching #crumbs { display: none; }
         &.-full #tree, &.-full #card { display: none; }
@@ -61,14 +60,12 @@ class GraphScreen(BaseScreen):
         self.level_key = ROOT
         self.selected: str | None = None
         self.constants = True
-        self.found: list[str] = []
         self.trail: list[tuple[str, str | None]] = []
         self.tree_list = TreeList(self._draw_tree_row, self._fold, id="tree-rows")
         self.crumbs = LineWidget(self._draw_crumbs, id="crumbs")
         self.drawing = ChipView(id="drawing")
         self.card = DrawingView()
-        self.results = RowList(self._draw_result, empty="no node has all of these words in its name or type")
-        self.input = Input(placeholder="words of a name or a type, e.g. dense matmul")
+        self.finder = NodeSearch(id="search")
 
     def compose_body(self) -> ComposeResult:
         with Horizontal(id="body"):
@@ -77,9 +74,7 @@ class GraphScreen(BaseScreen):
                 with Vertical(id="middle"):
                     yield self.crumbs
                     yield self.drawing
-                    with Vertical(id="search"):
-                        yield self.input
-                        yield self.results
+                    yield self.finder
                 yield Panel("node", self.card, id="card", classes="surface")
 
     def on_mount(self) -> None:
@@ -118,14 +113,14 @@ class GraphScreen(BaseScreen):
     def _nothing(self) -> Drawing:
         """What is said in place of a graph."""
         page = Page(max(20, min(60, self.drawing.size.width - 2)))
-        for text in self.workbench.no_graph_text().splitlines():
+        for text in words.no_graph(self.workbench).splitlines():
             for line in wrap(text, page.width - 1):
                 page.add((" " + line, self.palette.quiet))
         return page.drawing()
 
     def recolour(self) -> None:
         self.tree_list.redraw()
-        self.results.redraw()
+        self.finder.redraw()
         self.crumbs.refresh()
         self._draw()
         self._show_card()
@@ -167,24 +162,11 @@ class GraphScreen(BaseScreen):
         self.drawing.show_chips(drawing, self.selected, home=home)
 
     def _draw_crumbs(self, width: int) -> Line:
-        palette = self.palette
         if self.view is None or self.placed is None:
             return []
-        level = self.placed.level
-        labels = [fmt.shorten_name(label, 24) for _, label in level.crumbs]
-        note = f"   {level.note}" if level.note else ""
-        # Too long a way loses its beginning, then the stage gives way.
-        while len(labels) > 2 and sum(map(len, labels)) + 3 * len(labels) + len(note) > width:
-            labels[:2] = ["…"]
-        line: Line = [(" ", palette.dim)]
-        for label in labels[:-1]:
-            line += [(label, palette.quiet), (" / ", palette.dim)]
-        line += [(labels[-1], palette.strong), (note, palette.style(palette.warning))]
         nodes = fmt.plural(len(self.view.stage), "node")
-        for right in (f"stage {self.view.row.name} · {nodes} ", f"stage {self.view.row.name} "):
-            if line_width(line) + len(right) < width:
-                return spread(line, [(right, palette.dim)], width)
-        return line
+        notes = (f"stage {self.view.row.name} · {nodes} ", f"stage {self.view.row.name} ")
+        return draw_crumbs(self.placed.level, notes, self.palette, width)
 
     def _show_tree(self) -> None:
         if self.tree_model is None:
@@ -253,27 +235,9 @@ class GraphScreen(BaseScreen):
         if key == ROOT:
             self.go_to(ROOT)
             return
-        level = self.view.tree.level_key(key)
+        level, constants = locate(self.view.tree, key, self.constants)
+        self.constants = constants
         self.go_to(level, key)
-        while self.placed is not None and self.placed.level.item(key) is None:
-            # It is in a series, or among the hidden constants.
-            holder = next((item for item in self.placed.level.items if self._holds(item, key)), None)
-            if holder is not None:
-                self.go_to(holder.key, key)
-            elif not self.constants:
-                self.constants = True
-                self.selected = key
-                self._place()
-            else:
-                return
-
-    def _holds(self, item: Item, key: str) -> bool:
-        """Whether a series holds a node or scope."""
-        assert self.view is not None
-        if item.kind is not Kind.SERIES:
-            return False
-        node = next(iter(self.view.tree.names_in(key)))
-        return node in self.view.tree.names_in(item.key)
 
     @on(ChipView.Moved)
     def _chip_moved(self, message: ChipView.Moved) -> None:
@@ -283,7 +247,7 @@ class GraphScreen(BaseScreen):
     def _picked(self, message: DrawingView.Picked) -> None:
         again = message.key == self.selected
         self.select(message.key)
-        if message.again and again:
+        if again:
             self.open_selected()
 
     @on(DrawingView.Picked, "#card DrawingView")
@@ -329,61 +293,18 @@ class GraphScreen(BaseScreen):
 
     def search(self) -> None:
         """Open the search line."""
-        if self.view is None:
-            return
-        self.add_class("-searching")
-        self.input.focus()
-        self._find(self.input.value)
+        if self.view is not None:
+            self.add_class("-searching")
+            self.finder.open(self.view.stage)
 
-    @on(Input.Changed)
-    def _typed(self, message: Input.Changed) -> None:
-        self._find(message.value)
-
-    @on(Input.Submitted)
-    def _submitted(self) -> None:
-        if self.found:
-            self._take_result(self.results.cursor)
-
-    @on(RowList.Chosen, "#search RowList")
-    def _result_chosen(self, message: RowList.Chosen) -> None:
-        self._take_result(message.index)
-
-    def _take_result(self, index: int) -> None:
-        name = self.found[index]
+    @on(NodeSearch.Chosen)
+    def _found(self, message: NodeSearch.Chosen) -> None:
         self._leave_search()
-        self.reveal(name)
-
-    def _find(self, query: str) -> None:
-        assert self.view is not None
-        self.found = self.view.tree.search(query)
-        self.results.set_empty("no node has all of these words in its name or type" if query.strip() else "")
-        self.results.set_count(len(self.found), cursor=0)
+        self.reveal(message.name)
 
     def _leave_search(self) -> None:
         self.remove_class("-searching")
         self.drawing.focus()
-        self._draw()
-
-    def _draw_result(self, index: int, width: int) -> Line:
-        assert self.view is not None
-        name = self.found[index]
-        node = self.view.stage.nodes[name]
-        kind = family(node.type)
-        palette = self.palette
-        path, _, leaf = name.rpartition("/")
-        right = fmt.tensor(node.output_dtypes[0], node.output_shapes[0]) if node.output_dtypes else ""
-        line: Line = [(f" {kind.mark} ", palette.style(palette.hue(kind.hue))), (leaf, palette.plain)]
-        if not leaf.startswith(node.type):
-            line.append((f"  {node.type}", palette.quiet))
-        room = width - line_width(line) - len(right) - 6
-        if path and room > 5:
-            line.append((f"  in {fmt.shorten_name(path, room)}", palette.dim))
-        return spread(line, [(right + " ", palette.dim)], width)
-
-    def on_key(self, event: events.Key) -> None:
-        if self.input.has_focus and event.key in ("down", "up"):
-            event.stop()
-            self.results.move(1 if event.key == "down" else -1)
 
     # Actions.
 

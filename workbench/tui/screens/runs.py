@@ -10,6 +10,7 @@ from viz import format as fmt
 from viz.cells import Drawing, Line, Page
 from viz.draw_runs import draw_run_detail, draw_run_row, draw_runs_head
 from viz.runs_model import RunRow, now_unix_ns
+from workbench.tui import words
 from workbench.tui.actions import bindings
 from workbench.tui.screens.base import BaseScreen
 from workbench.tui.widgets.drawing_view import DrawingView
@@ -73,7 +74,7 @@ class RunsScreen(BaseScreen):
         opened = self.workbench.open_path
         path = current.path if current is not None and (self.touched or opened is None) else opened
         index = next((i for i, row in enumerate(rows) if row.path == path), 0)
-        self.list.set_empty(self.workbench.no_runs_text())
+        self.list.set_empty(words.no_runs(self.workbench))
         self.list.set_count(len(rows), cursor=index)
         self.columns.display = bool(rows)
         self._show_detail()

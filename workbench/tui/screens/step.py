@@ -56,9 +56,9 @@ class StepScreen(BaseScreen):
         &.-asking Input { display: block; }
         &.-wide #left { width: 2fr; }
         &.-wide #right { width: 3fr; }
-        &.-wide #source { height: 12; }
-        &.-wide #frames, &.-wide #values, &.-wide #waiting { margin-top: 1; }
-        &.-wide #console { height: 9; }
+        &.-tall #source { height: 12; }
+        &.-tall #frames, &.-tall #values, &.-tall #waiting { margin-top: 1; }
+        &.-tall #console { height: 9; }
     }
     """
 

@@ -7,10 +7,10 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
 from viz import format as fmt
-from viz.cells import Drawing, Line, Page, fit, line_width, spread
-from viz.draw_timeline import LABEL_WIDTH
-from viz.families import family
-from viz.timeline_model import Bar, Hot, Timeline, Window
+from viz.cells import Line, Page, fit, spread
+from viz.draw_bar import draw_bar_card, draw_hot_row, draw_legend
+from viz.timeline_model import Hot, Timeline, Window
+from workbench.tui import words
 from workbench.tui.actions import bindings
 from workbench.tui.screens.base import BaseScreen
 from workbench.tui.store import AROUND, StepData
@@ -144,7 +144,7 @@ class TimelineScreen(BaseScreen):
     def _draw_head(self, width: int) -> Line:
         palette, data = self.palette, self.data
         if data is None:
-            text = self.workbench.no_timeline_text()
+            text = words.no_timeline(self.workbench)
             return fit([(" " + text, palette.quiet)], width)
         step = data.step
         left: Line = [(f" step {fmt.count(step.step)}", palette.strong)]
@@ -165,102 +165,39 @@ class TimelineScreen(BaseScreen):
         return spread(left, right, width)
 
     def _draw_legend(self, width: int) -> Line:
-        palette, data, window = self.palette, self.data, self.window
-        if data is None or window is None:
+        if self.data is None or self.window is None:
             return []
-        line: Line = [(" " * LABEL_WIDTH, palette.dim)]
-        used = LABEL_WIDTH
-        for hue, share in data.timeline.shares(window.start, window.end):
-            text = f"{data.stage.colours.label(hue)} "
-            note = f"{fmt.percent(share)}  "
-            if used + 2 + len(text) + len(note) > width:
-                break
-            line += [("■ ", palette.style(palette.hue(hue))), (text, palette.quiet), (note, palette.dim)]
-            used += 2 + len(text) + len(note)
-        return line
+        shares = self.data.timeline.shares(self.window.start, self.window.end)
+        return draw_legend(shares, self.data.stage.colours, self.palette, width)
 
     def _draw_hot(self, index: int, width: int) -> Line:
         assert self.data is not None
-        palette, row = self.palette, self.hot[index]
-        node = self.data.stage.stage.nodes.get(row.node)
-        hue = palette.hue(self.data.stage.colours.of(row.node))
-        meter = 8 if width >= 56 else 0
-        runs = f"×{fmt.count(row.runs)}" if row.runs > 1 else ""
-        right: Line = [
-            (fmt.pad(runs, 7 if meter else 5, "right"), palette.dim),
-            (fmt.pad(fmt.duration(row.total_ns), 9, "right"), palette.plain),
-            (fmt.pad(fmt.percent(row.share), 7, "right"), palette.quiet),
-            (" " + fmt.meter(row.share / self.hot[0].share, meter) if meter else "", palette.style(hue)),
-            (" ", palette.dim),
-        ]
-        room = width - line_width(right) - 5
-        kind = family(node.type) if node is not None else None
-        left: Line = [
-            (f" {kind.mark if kind else '∙'} ", palette.style(hue)),
-            (fmt.shorten_name(row.node, max(6, room)), palette.plain),
-        ]
-        return spread(left, right, width)
+        stage = self.data.stage
+        return draw_hot_row(
+            self.hot[index], self.hot[0].share, stage.stage, stage.colours, self.palette, width
+        )
 
     def _show_card(self) -> None:
-        width = max(16, self.card.scrollable_content_region.width)
-        self.card.show(self._card(width), home=True)
-
-    def _card(self, width: int) -> Drawing:
-        page, palette = Page(width), self.palette
-        timeline, data = self.timeline, self.data
-        if timeline is None or data is None:
-            return page.drawing()
-        if self.selected is None:
+        page = Page(max(16, self.card.scrollable_content_region.width))
+        if self.data is not None and self.selected is not None:
+            data = self.data
+            draw_bar_card(
+                page,
+                data.timeline,
+                self.selected,
+                data.stage.stage,
+                data.stage.colours,
+                data.timings,
+                data.frame_names,
+                self.palette,
+            )
+        elif self.data is not None:
             for text in (
                 "Click a bar, or press n, to select one.",
                 "Enter then shows its node in the graph.",
             ):
-                page.add((" " + fmt.shorten(text, width - 1), palette.dim))
-            return page.drawing()
-        bar = timeline.bar(self.selected)
-        node = data.stage.stage.nodes.get(bar.node)
-        hue = palette.hue(data.stage.colours.of(bar.node))
-        path, _, leaf = bar.node.rpartition("/")
-        page.add(
-            (" ■ ", palette.style(hue)), (fmt.shorten_name(leaf, width - 4), palette.strong), key=bar.node
-        )
-        if path:
-            page.add(
-                ("   ", palette.dim), (fmt.shorten_name("in " + path, width - 4), palette.dim), key=bar.node
-            )
-        for label, text in self._facts(bar, timeline, data):
-            page.add((f" {label:<9} ", palette.quiet), (fmt.shorten(text, width - 11), palette.plain))
-        if node is not None and node.site is not None and node.site.user is not None:
-            frame = node.site.user
-            page.add(
-                (" made at   ", palette.quiet),
-                (f"{frame.file.rsplit('/', 1)[-1]}:{frame.line}", palette.plain),
-            )
-            if frame.source:
-                page.add(("   " + fmt.shorten(frame.source, width - 4), palette.dim))
-        return page.drawing()
-
-    def _facts(self, bar: Bar, timeline: Timeline, data: StepData) -> list[tuple[str, str]]:
-        node = data.stage.stage.nodes.get(bar.node)
-        start = next((span.start for span in timeline.steps if span.id == bar.step), timeline.begin)
-        found = [("type", node.type)] if node is not None else []
-        found += [
-            ("took", fmt.duration(bar.duration)),
-            ("began", f"{fmt.duration(bar.start - start)} into the step"),
-        ]
-        timing = data.timings.of(bar.node)
-        if timing.runs > 1:
-            found.append(("in all", f"{fmt.duration(timing.total_ns)}, {fmt.plural(timing.runs, 'run')}"))
-        if timing.total_ns and data.timings.total_ns:
-            found.append(("share", fmt.percent(timing.total_ns / data.timings.total_ns) + " of kernel time"))
-        if bar.frame or bar.iteration:
-            name = data.frame_names.get(bar.frame, f"frame {bar.frame}")
-            found.append(("loop", f"{name}, iteration {bar.iteration}"))
-        if node is not None and node.output_dtypes:
-            found.append(("gives", fmt.tensor(node.output_dtypes[0], node.output_shapes[0])))
-        lane = timeline.lanes[bar.lane]
-        found.append(("on", fmt.device(lane.device)))
-        return found
+                page.add((" " + fmt.shorten(text, page.width - 1), self.palette.dim))
+        self.card.show(page.drawing(), home=True)
 
     # Choosing.
 

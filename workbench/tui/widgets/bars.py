@@ -10,6 +10,7 @@ from viz.cells import Drawing, Hit, Line, line_width, spread
 from viz.palette import Palette
 from workbench.tui.actions import Action, actions_of
 from workbench.tui.widgets.strips import strip_of
+from workbench.tui.words import headline
 
 SCREENS = ("runs", "graph", "timeline", "step")
 
@@ -78,7 +79,7 @@ class TopBar(Bar):
             line += [(f" {action.shown_key} ", key), (f"{action.label} ", name)]
             hits.append(Hit(0, start, line_width(line), action.id))
         room = width - line_width(line) - 2
-        return Drawing([spread(line, self.app.headline(palette, room), width)], hits, width)
+        return Drawing([spread(line, headline(self.app, palette, room), width)], hits, width)
 
 
 class KeyBar(Bar):
