@@ -270,6 +270,23 @@ class Variable:
         found: Tensor = raw.Identity(self._variable, name="read")
         return found
 
+    def _current(self) -> Tensor:
+        """The value as a use of the variable here means it.
+
+        That is `value()`, or, after a control dependency that changes the variable, a read of its own.  TensorFlow's `value()` shares
+        the variable's buffer, so that there, too, such a use sees the change.
+        """
+        blocks = self.graph._scopes.control
+        if blocks:
+            writers = [
+                op
+                for op in self._variable.consumers()
+                if op.opdef.stateful and op.type != "IsVariableInitialized"
+            ]
+            if any(op in block.before for block in blocks for op in writers):
+                return self.read_value()
+        return self.value()
+
     def _ref(self) -> Tensor:
         return self._variable
 
@@ -357,7 +374,7 @@ class Variable:
 
     def __getitem__(self, spec: Any) -> Any:
         """A slice of the value; its `assign` changes that part of the variable."""
-        return getitem(self.value(), spec, self)
+        return getitem(self._current(), spec, self)
 
     def __repr__(self) -> str:
         return f"<tf.Variable '{self.name}' shape={self.shape} dtype={self.dtype.name}>"
@@ -371,7 +388,7 @@ class Variable:
 
 def _on_value(operator: str) -> Callable[..., Any]:
     def apply(self: Variable, *others: Any) -> Any:
-        return getattr(Tensor, operator)(self.value(), *others)
+        return getattr(Tensor, operator)(self._current(), *others)
 
     apply.__name__ = operator
     return apply
@@ -393,7 +410,7 @@ def _convert(value: Variable, dtype: Any = None, name: str | None = None, as_ref
         raise ValueError(
             f"Incompatible type conversion requested to type '{as_dtype(dtype).name}' for variable of type '{value.dtype.name}'"
         )
-    return value._ref() if as_ref else value.value()
+    return value._ref() if as_ref else value._current()
 
 
 register_tensor_conversion_function(Variable, _convert)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine.control.context import switch_ref_or_tensor
+from engine.control.context import CondContext, switch_ref_or_tensor
 from engine.graph.default import get_default_graph, name_scope
 from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.operation import Operation
@@ -85,9 +85,28 @@ def merge(gradients: Sequence[Gradient], name: str) -> Gradient:
     if not any(isinstance(each, IndexedSlices) for each in gradients):
         return raw.Merge(list(gradients), name=name)[0]
     with name_scope(name):
-        same = alike(gradients)
+        same = [_alive_together(each) for each in alike(gradients)]
         rows = zip(*(components(each) for each in same), strict=True)
         return rebuilt(same[0], [raw.Merge(list(row))[0] for row in rows])
+
+
+def _alive_together(gradient: IndexedSlices) -> IndexedSlices:
+    """The same slices, their indices dead wherever their values are.
+
+    Indices made of constants alone are alive also in a branch that is not taken; a Merge would take them from there, and the
+    values from the other side.
+    """
+    if not _is_always_alive(gradient.indices.op):
+        return gradient
+    with get_default_graph().control_dependencies([gradient.values]):
+        indices = raw.Identity(gradient.indices, name="indices")
+    return IndexedSlices(gradient.values, indices, gradient.dense_shape)
+
+
+def _is_always_alive(op: Operation) -> bool:
+    if not op._inputs:
+        return op.opdef.name == "Const" and not isinstance(op._context, CondContext)
+    return op.opdef.flow == "" and all(_is_always_alive(tensor.op) for tensor in op._inputs)
 
 
 def switch(gradient: Gradient, pred: Tensor, name: str = "Switch") -> tuple[Gradient, Gradient]:

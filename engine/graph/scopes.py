@@ -24,11 +24,27 @@ class ControlDependencies:
     inputs through it already, and needs no control edge of its own.
     """
 
-    __slots__ = ("control_inputs", "seen")
+    __slots__ = ("_before", "control_inputs", "seen")
 
     def __init__(self, control_inputs: Sequence[Operation]) -> None:
         self.control_inputs = tuple(control_inputs)
         self.seen: set[Operation] = set()
+        self._before: set[Operation] | None = None
+
+    @property
+    def before(self) -> set[Operation]:
+        """All operations that have run when the block's nodes may: its control inputs and what those come after."""
+        if self._before is None:
+            found: set[Operation] = set()
+            stack = list(self.control_inputs)
+            while stack:
+                op = stack.pop()
+                if op not in found:
+                    found.add(op)
+                    stack.extend(tensor.op for tensor in op._inputs)
+                    stack.extend(op._control_inputs)
+            self._before = found
+        return self._before
 
 
 class Scopes(threading.local):

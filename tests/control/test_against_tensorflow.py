@@ -20,6 +20,9 @@ from control_programs import COUNT, INPUTS, ROWS, SIZE, Built, inputs, nodes_of,
 import engine as tf
 
 ANSWERS = Path(__file__).parents[1] / "golden" / "control_flow.npz"
+# In these a branch inside a loop gathers at a constant index.  The index is held back here until the branch is taken; in
+# TensorFlow's graph it is not, and gets out of step with the gradient's values.
+DIFFERENT = {20, 77}
 SHAPES = [(SIZE,)] * INPUTS + [(ROWS, SIZE)]
 
 
@@ -102,7 +105,7 @@ def with_shapes_from_the_start(nodes: list[Any]) -> dict[str, Any]:
     return {name: ("Identity" if op == "ZerosLike" and begins(name) else op, ins) for name, op, ins in nodes}
 
 
-@pytest.mark.parametrize("seed", range(COUNT))
+@pytest.mark.parametrize("seed", sorted(set(range(COUNT)) - DIFFERENT))
 def test_graphs_are_tensorflows(seed: int) -> None:
     built = Built(tf, program(seed))
     graph_def = tf.get_default_graph().as_graph_def()

@@ -292,3 +292,26 @@ def test_a_graph_with_variables_travels() -> None:
         with tf.Session() as session:
             session.run(initializer)
             assert session.run(more).tolist() == [2, 3]
+
+
+def test_a_use_after_a_change_sees_the_change() -> None:
+    v = tf.Variable(1.0, name="v")
+    other = tf.Variable(7.0, name="other")
+    changed = tf.assign(v, 5.0)
+    train = tf.group(tf.assign_add(v, 1.0))
+    with tf.control_dependencies([changed]):
+        used = v + 0.25
+        same = tf.identity(v)
+        element = tf.stack([v, v])[1]
+        untouched = tf.identity(other)
+    with tf.control_dependencies([train]):
+        after_train = v * 2.0
+    plain = v + 0.25
+    assert untouched.op.inputs[0] is other.value()
+    assert plain.op.inputs[0] is v.value()
+    with tf.Session() as session:
+        session.run([v.initializer, other.initializer])
+        for _ in range(3):
+            session.run(tf.assign(v, 1.0))
+            assert session.run([used, same, element]) == [5.25, 5.0, 5.0]
+        assert session.run(after_train) == 12.0
