@@ -113,7 +113,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
-    """Tokens delivered, in order: output `source_slot` of the node at the other end of the edge arrived at input `slot` of `node`.
+    """Tokens delivered, in order: output `source_slot` of the node at the edge's other end arrived at input `slot` of `node`.
 
     `row` is the execution that delivered the token: the producer itself, or, for a token that was held back (a deferred
     NextIteration, a loop invariant, a dead Exit), the execution that released it.

@@ -273,8 +273,8 @@ class Variable:
     def _current(self) -> Tensor:
         """The value as a use of the variable here means it.
 
-        That is `value()`, or, after a control dependency that changes the variable, a read of its own.  TensorFlow's `value()` shares
-        the variable's buffer, so that there, too, such a use sees the change.
+        That is `value()`, or, after a control dependency that changes the variable, a read of its own.  TensorFlow's `value()`
+        shares the variable's buffer, so that there, too, such a use sees the change.
         """
         blocks = self.graph._scopes.control
         if blocks:

@@ -112,7 +112,9 @@ def _export_collection(result: Any, key: str, items: list[Any]) -> None:
     try:
         if functions is not None:
             found = (functions.to_proto(item) for item in items)
-            collection.bytes_list.value.extend(each.SerializeToString(deterministic=True) for each in found if each is not None)
+            collection.bytes_list.value.extend(
+                each.SerializeToString(deterministic=True) for each in found if each is not None
+            )
         else:
             kind, convert = _kind_of(items)
             getattr(collection, kind).value.extend(convert(item) for item in items)

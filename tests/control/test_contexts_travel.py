@@ -12,7 +12,12 @@ from meta_graph_program import answers, build, gradients
 import engine as tf
 from engine.control.context import CondContext, WhileContext
 from engine.graph.control_flow_def import messages
-from engine.graph.meta_graph import export_meta_graph, import_meta_graph, prepend_name_scope, read_meta_graph_file
+from engine.graph.meta_graph import (
+    export_meta_graph,
+    import_meta_graph,
+    prepend_name_scope,
+    read_meta_graph_file,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "meta_graph"
 
@@ -87,7 +92,11 @@ def test_one_graph_imported_twice_has_two_of_each_frame() -> None:
         assert {"one/while/while_context", "two/while/while_context"} <= frames
         results = [graph.get_tensor_by_name(f"{scope}/result:0") for scope in ("one", "two")]
         (grad,) = tf.gradients(results[1], graph.get_tensor_by_name("two/x:0"))
-        feeds = {f"{scope}/{name}": value for scope in ("one", "two") for name, value in (("x:0", [0.3, -0.5, 0.8]), ("p:0", True))}
+        feeds = {
+            f"{scope}/{name}": value
+            for scope in ("one", "two")
+            for name, value in (("x:0", [0.3, -0.5, 0.8]), ("p:0", True))
+        }
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             one, two, slope = session.run([*results, grad], feeds)

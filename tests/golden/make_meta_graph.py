@@ -2,9 +2,9 @@
 
     python tests/golden/make_meta_graph.py --tf /path/to/python/with/tensorflow
 
-`tensorflow.pb` is the program of `tests/support/meta_graph_program.py` as TensorFlow exports it, `ours.pb` as we do.  `answers.npz` has
-results and gradients that TensorFlow computed: "built" of the program itself, "ours" after its own `import_meta_graph` of `ours.pb`,
-with gradients made after the import.
+`tensorflow.pb` is the program of `tests/support/meta_graph_program.py` as TensorFlow exports it, `ours.pb` as we do.  `answers.npz`
+has results and gradients that TensorFlow computed: "built" of the program itself, "ours" after its own `import_meta_graph` of
+`ours.pb`, with gradients made after the import.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def theirs() -> None:
         tf.train.import_meta_graph(str(FOLDER / "ours.pb"))
         with tf.Session() as session:
             ours = answers(tf, session, gradients(tf, graph))
-    arrays = {f"built {i}": value for i, value in enumerate(built)} | {f"ours {i}": value for i, value in enumerate(ours)}
+    arrays = {f"built {i}": value for i, value in enumerate(built)} | {
+        f"ours {i}": value for i, value in enumerate(ours)
+    }
     np.savez_compressed(FOLDER / "answers.npz", version=tf.__version__, **arrays)
 
 

@@ -1,4 +1,4 @@
-"""A program with loops in branches and branches in loops, variables and collections, for any module with TensorFlow 1's interface."""
+"""A program with loops in branches and branches in loops, variables and collections, for any module like TensorFlow 1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def build(tf: Any) -> None:
         return i + 1, tf.cond(p, lambda: tf.sin(a) * v, lambda: a + x)
 
     y = tf.while_loop(lambda i, a: i < 3, body, [0, x], parallel_iterations=4)[1]
-    z = tf.cond(p, lambda: tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a * x), [0, y])[1], lambda: y * w)
+    z = tf.cond(
+        p, lambda: tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a * x), [0, y])[1], lambda: y * w
+    )
     result = tf.reduce_sum(z, name="result")
     tf.add_to_collection("results", result)
     tf.add_to_collection("operations", result.op)
@@ -30,7 +32,8 @@ def build(tf: Any) -> None:
 def gradients(tf: Any, graph: Any) -> list[Any]:
     """The gradients of the result by x and by the variable v, made now in `graph`."""
     found: list[Any] = tf.gradients(
-        graph.get_tensor_by_name("result:0"), [graph.get_tensor_by_name("x:0"), graph.get_tensor_by_name("v:0")]
+        graph.get_tensor_by_name("result:0"),
+        [graph.get_tensor_by_name("x:0"), graph.get_tensor_by_name("v:0")],
     )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,23 @@ def test_rows(logdir: Path) -> None:
 def test_polling_gives_the_same_rows_until_something_changes(logdir: Path) -> None:
     model = RunsModel(logdir)
     before = model.poll()
-    assert all(a is b for a, b in zip(before, model.poll()) if not a.broken)
+    assert all(a is b for a, b in zip(before, model.poll(), strict=True))
     record(logdir, "third", 1)
     assert len(model.poll()) == 4
+    model.close()
+
+
+def test_only_what_is_looked_at_stays_open(logdir: Path) -> None:
+    model = RunsModel(logdir)
+    rows = model.poll()
+    assert not model._open
+    path = next(row.path for row in rows if row.name == "first")
+    run = model.run(path)
+    model.poll()
+    assert model.run(path) is run
+    assert len(run.steps()) == 5
+    shutil.rmtree(path)
+    assert path not in [row.path for row in model.poll()]
     model.close()
 
 
