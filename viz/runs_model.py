@@ -98,16 +98,19 @@ def row_of(run: Run) -> RunRow:
 
 
 class RunsModel:
-    """The runs in `logdir`, and runs elsewhere that were added; kept open, so that polling is cheap.
+    """The runs in `logdir`, and runs elsewhere that were added.
 
-    Not for several threads at once: let one thread poll.
+    Only runs that go on, and those asked for with `run`, are kept open: of the others the row is enough.  Not for several
+    threads at once: let one thread poll.
     """
 
     def __init__(self, logdir: str | os.PathLike[str] | None) -> None:
         self.logdir = Path(logdir) if logdir is not None else None
         self.problem = ""
-        self._runs: dict[Path, Run] = {}
+        self._open: dict[Path, Run] = {}
+        self._asked: set[Path] = set()
         self._rows: dict[Path, RunRow] = {}
+        self._rest: dict[Path, float] = {}  # when to look at a run again
         self._extra: list[Path] = []
 
     def add(self, path: str | os.PathLike[str]) -> None:
@@ -117,14 +120,21 @@ class RunsModel:
             self._extra.insert(0, resolved)
 
     def run(self, path: Path) -> Run:
-        """The run at `path`, opened once.  Raises RunError if that is impossible."""
-        found = self._runs.get(path)
+        """The run at `path`, opened once and kept open.  Raises RunError if that is impossible."""
+        self._asked.add(path)
+        return self._opened(path)
+
+    def _opened(self, path: Path) -> Run:
+        found = self._open.get(path)
         if found is None:
-            found = self._runs[path] = Run.open(path)
+            found = self._open[path] = Run.open(path)
         return found
 
     def poll(self) -> list[RunRow]:
-        """The rows, the newest run first.  A directory that cannot be read is a row that says why."""
+        """The rows, the newest run first.  A directory that cannot be read is a row that says why.
+
+        A run of which nothing has changed keeps its very row.
+        """
         self.problem = ""
         paths = list(self._extra)
         if self.logdir is not None:
@@ -133,26 +143,44 @@ class RunsModel:
             except RunError as error:
                 self.problem = str(error)
         paths = list(dict.fromkeys(paths))
-        for path in [path for path in self._runs if path not in paths]:
-            self._runs.pop(path).close()
-            self._rows.pop(path, None)
+        for path in [path for path in self._rows if path not in paths]:
+            self._forget(path)
         return [self._row(path) for path in paths]
 
     def _row(self, path: Path) -> RunRow:
+        known = self._rows.get(path)
+        if known is not None and not known.broken and known.state != "running" and path not in self._asked:
+            return known
+        began = time.monotonic()
+        if known is not None and began < self._rest.get(path, 0.0):
+            return known
         try:
-            known = self._rows.get(path)
-            run = self.run(path)
+            run = self._opened(path)
             if run.refresh() or known is None or known.broken:
                 known = self._rows[path] = row_of(run)
+                # A run that takes long to read is looked at less often.
+                now = time.monotonic()
+                self._rest[path] = now + 10 * (now - began) if now - began > 0.05 else 0.0
+            if known.state != "running" and path not in self._asked:
+                self._open.pop(path).close()
         except RunError as error:
-            known = self._rows[path] = RunRow(path, path.name, broken=str(error))
+            if known is None or known.broken != str(error):
+                known = RunRow(path, path.name, broken=str(error))
+            self._rows[path] = known
         return known
+
+    def _forget(self, path: Path) -> None:
+        """The directory has gone; somebody who looks at the run may go on."""
+        self._rows.pop(path, None)
+        self._rest.pop(path, None)
+        if path not in self._asked and path in self._open:
+            self._open.pop(path).close()
 
     def close(self) -> None:
         """Close all runs."""
-        for run in self._runs.values():
+        for run in self._open.values():
             run.close()
-        self._runs.clear()
+        self._open.clear()
 
 
 def now_unix_ns() -> int:

@@ -5,6 +5,7 @@ Every method may take a while and is called on the one thread that reads; what i
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -116,6 +117,9 @@ class Store:
             row = opened.stage_row(stage_id) or StageRow(stage_id, stage.name, None, len(stage))
             tree = ScopeTree(stage)
             found = self._stages[key] = StageView(row, stage, tree, ScopeColours(tree))
+            # A large graph is many objects that will not go away: full collections need not walk them again and again.
+            gc.collect()
+            gc.freeze()
         return found
 
     def step(self, opened: OpenRun, step: StepRow, around: int = 0) -> StepData:
