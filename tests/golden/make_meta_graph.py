@@ -3,8 +3,8 @@
     python tests/golden/make_meta_graph.py --tf /path/to/python/with/tensorflow
 
 `tensorflow.pb` is the program of `tests/support/meta_graph_program.py` as TensorFlow exports it, `ours.pb` as we do.
-`answers.npz` has results and gradients that TensorFlow computed: "built" of the program itself, "ours" after its own `import_meta_graph` of
-`ours.pb`, with gradients made after the import.
+`answers.npz` has results and gradients that TensorFlow computed: "built" of the program itself, "ours" after its own
+`import_meta_graph` of `ours.pb`, with gradients made after the import.
 """
 
 from __future__ import annotations
