@@ -174,7 +174,9 @@ class Value:
 class ResourceWrite:
     """A change of a variable, queue, stack or random counter, with who did it.
 
-    `row` is the number of the execution that did it; `version` counts the resource's writes from 1.
+    `row` is the number of the execution that did it; `version` counts the resource's writes from 1.  `nbytes` and `summary`
+    are about what was written: of a stack, the element that was pushed or popped; of an array of tensors, the element, and `key`
+    is its index (-1 where a resource changed as a whole).
     """
 
     row: int
@@ -188,6 +190,7 @@ class ResourceWrite:
     at_ns: int
     nbytes: int
     summary: str
+    key: int = -1
 
 
 @dataclass(frozen=True, slots=True)

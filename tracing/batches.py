@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from itertools import pairwise
+from dataclasses import MISSING, dataclass, fields
+from itertools import pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -232,8 +232,12 @@ class Dropped:
 
 
 def _rows(name: str, cls: type[Any]) -> Kind:
-    """A kind whose batches are tuples of `cls`, a dataclass of ints, bools, strings and enums."""
+    """A kind whose batches are tuples of `cls`, a dataclass of ints, bools, strings and enums.
+
+    A column that is not there was not in the schema when the run was written: its cells are the field's default.
+    """
     kinds = {field.name: str(field.type) for field in fields(cls)}
+    defaults = {field.name: field.default for field in fields(cls) if field.default is not MISSING}
 
     def write(batches: Sequence[Sequence[Any]]) -> Columns:
         rows = [row for batch in batches for row in batch]
@@ -257,6 +261,9 @@ def _rows(name: str, cls: type[Any]) -> Kind:
     def read_part(columns: Columns) -> Iterator[Any]:
         cells: list[Any] = []
         for field_name, kind in kinds.items():
+            if field_name not in columns and field_name in defaults:
+                cells.append(repeat(defaults[field_name], len(cells[0])))
+                continue
             found = columns[field_name].tolist()
             if kind not in ("int", "bool"):
                 table: list[Any] = texts_of(columns[field_name + ":texts"])

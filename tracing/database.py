@@ -32,7 +32,7 @@ class Database:
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._connection = self._open()
         try:
-            self._check()
+            self.version = self._check()
         except BaseException:
             self.close()
             raise
@@ -83,7 +83,8 @@ class Database:
         except _DAMAGED as error:
             raise self.damaged(self.file.name, error) from error
 
-    def _check(self) -> None:
+    def _check(self) -> int:
+        """The version of the schema that it was written in."""
         application = self.query("PRAGMA application_id")[0][0]
         version = self.query("PRAGMA user_version")[0][0]
         if application == version == 0 and not self.query("SELECT 1 FROM sqlite_master LIMIT 1"):
@@ -99,6 +100,7 @@ class Database:
                 f"the run in {self.path} was written by a newer version of the workbench: its schema is {version}, and this "
                 f"version reads up to {schema.VERSION}"
             )
+        return int(version)
 
 
 def _readonly(file: Path) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ import os
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Self
@@ -32,8 +32,11 @@ from engine.passes.stage import Stage
 from tracing import batches, columns, directory
 from tracing.batches import Dropped, Kind
 from tracing.database import Database
+from tracing.dead_path import DeadPath, Ran, dead_path
 from tracing.errors import RunError
+from tracing.frames import FrameTree, recorded_frames
 from tracing.histograms import Histogram
+from tracing.stacks import Contents, recorded_contents
 from tracing.stages import RecordedFrame, frames_from_json, unpack_stage
 
 Int64 = npt.NDArray[np.int64]
@@ -119,6 +122,7 @@ class Run:
 
     def __init__(self, database: Database) -> None:
         self.path = database.path
+        self.schema_version = database.version
         self._database = database
         self._lock = threading.RLock()
         self._version: int = -1
@@ -293,6 +297,39 @@ class Run:
     def frames(self, step_id: int) -> tuple[FrameEvent, ...]:
         """What happened to the frames and iterations of a step, in order."""
         return self._read_rows(step_id, batches.FRAMES)
+
+    def frame_tree(self, step_id: int) -> FrameTree:
+        """The frames and iterations of a step: how each was entered, when it began and ended, what was held back for how long."""
+        step = self.step(step_id)
+        return recorded_frames(self.stage(step.stage_id), self.executions(step_id), self.frames(step_id))
+
+    def dead_path(
+        self, step_id: int, node: str, frame: int | None = None, iteration: int | None = None
+    ) -> DeadPath:
+        """Why `node` was dead: the Switch that killed its token, the way from there, and where the deadness was stopped.
+
+        Without `frame` (an id; 0 is the root) and `iteration`, of its last dead execution among those that fit.  Raises RunError
+        if the step has no such node, or it did not run there, or was alive.
+        """
+        step = self.step(step_id)
+        stage = self.stage(step.stage_id)
+        ran = Ran(stage, self.executions(step_id))
+        start = ran.last_dead(node, frame, iteration)
+        if isinstance(start, str):
+            raise RunError(f"step {step_id} of the run in {self.path}: {start}")
+        return dead_path(stage, ran, self.frame_tree(step_id).parents(), start)
+
+    def contents(self, step_id: int) -> tuple[Contents, ...]:
+        """The stacks and arrays of tensors that a step wrote to, with all that they ever held: `Contents.after(row)`.
+
+        Elements have their health from level VALUES on.
+        """
+        step = self.step(step_id)
+        writes = self.resource_writes(step_id)
+        if self.schema_version < 2:  # which said of a stack's write what the whole stack held
+            writes = tuple(replace(write, summary="") for write in writes)
+        stage = self.stage(step.stage_id)
+        return recorded_contents(stage, self.executions(step_id), writes, self.health(step_id))
 
     def resource_writes(self, step_id: int) -> tuple[ResourceWrite, ...]:
         """The changes that a step made to variables and other resources, in order."""

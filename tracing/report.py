@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.observe import FrameChange
 from engine.passes.stage import Stage
 from tracing.reader import Run
 
@@ -73,6 +74,7 @@ class Report:
     `duration_ns` is from the beginning of the recording to its end, or of the last step where the run has no end;
     `steps_ns` the sum of the steps' durations, `kernels_ns` that of all executions.  `overhead_ns` is the engine's time in
     steps that is neither: scheduling, feeding, fetching, being observed.  `recorder_ns` is what recording cost the program.
+    `deferred` counts the iterations that `parallel_iterations` held back.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Report:
     dead: int
     frames: int
     iterations: int
+    deferred: int
     captured: int
     captured_bytes: int
     dropped: int
@@ -141,6 +144,7 @@ def report(run: Run, slowest: int = SLOWEST) -> Report:
         dead=sum(step.dead for step in steps),
         frames=sum(step.frames for step in steps),
         iterations=sum(step.iterations for step in steps),
+        deferred=sum(_deferred(run, step.id) for step in steps if step.frames),
         captured=sum(step.captured for step in steps),
         captured_bytes=sum(step.captured_bytes for step in steps),
         dropped=sum(step.dropped for step in steps),
@@ -159,6 +163,10 @@ def report(run: Run, slowest: int = SLOWEST) -> Report:
 
 
 _COSTS = ("observe_ns", "values_ns", "stages_ns", "write_ns", "logged_ns")  # write_ns includes tensorboard_ns
+
+
+def _deferred(run: Run, step_id: int) -> int:
+    return sum(event.change is FrameChange.ITERATION_DEFERRED for event in run.frames(step_id))
 
 
 class _Costs:
@@ -242,6 +250,7 @@ def report_text(made: Report) -> str:
     lines.append(
         f"  {_count(made.executions, 'execution')}, {made.dead:,} of them dead; "
         f"{_count(made.frames, 'frame')}, {_count(made.iterations, 'iteration')}"
+        + (f", {made.deferred:,} held back" if made.deferred else "")
     )
     if made.captured or made.dropped:
         lines.append(

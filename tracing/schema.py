@@ -3,6 +3,8 @@
 SQLite's `application_id` says that a file is a run's, `user_version` which version of this schema it has.  A version is never
 changed once it has been released: a change of the schema is a new version, and a program opens the versions up to its own.
 
+Version 2: resource writes say which item changed (`key`), and of a stack which element came or went (before: the whole stack).
+
 Everything that belongs to a step is committed in one transaction when the step ends.  What a long step tells before that is
 written early, in chunks, under a row of `steps` whose `finished` is null.
 """
@@ -14,7 +16,7 @@ from typing import Final
 
 FILE_NAME: Final = "run.sqlite"
 APPLICATION_ID: Final = 0x44465742  # "DFWB"
-VERSION: Final = 1
+VERSION: Final = 2
 
 TABLES: Final = """
 -- What the run is: values are JSON.

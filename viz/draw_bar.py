@@ -84,8 +84,10 @@ def draw_bar_card(
     if timing.total_ns and timings.total_ns:
         facts.append(("share", fmt.percent(timing.total_ns / timings.total_ns) + " of kernel time"))
     if bar.frame or bar.iteration:
-        name = frame_names.get(bar.frame, f"frame {bar.frame}")
+        name = frame_names.get(bar.frame, f"frame {bar.frame}").removeprefix("root > ")
         facts.append(("loop", f"{name}, iteration {bar.iteration}"))
+    if node is not None and node.original:
+        facts.append(("gradient", f"of {node.original}"))
     if node is not None and node.output_dtypes:
         facts.append(("gives", fmt.tensor(node.output_dtypes[0], node.output_shapes[0])))
     facts.append(("on", fmt.device(timeline.lanes[bar.lane].device)))
@@ -93,6 +95,12 @@ def draw_bar_card(
     if site is not None:
         facts.append(("made at", f"{site.file.rsplit('/', 1)[-1]}:{site.line}"))
     for label, text in facts:
-        page.add((f" {label:<9} ", palette.quiet), (fmt.shorten(text, page.width - 11), palette.plain))
+        key = (
+            node.original
+            if node is not None and label == "gradient" and node.original in stage.nodes
+            else None
+        )
+        style = palette.plain if key is None else palette.style(palette.accent)
+        page.add((f" {label:<9} ", palette.quiet), (fmt.shorten(text, page.width - 11), style), key=key)
     if site is not None and site.source:
         page.add(("   " + fmt.shorten(site.source, room), palette.dim))

@@ -1,4 +1,4 @@
-"""The parts of a step under the debugger, as terminal drawings: ready nodes, frames, waiting tokens, source, results.
+"""The parts of a step under the debugger, as terminal drawings: ready nodes, waiting tokens, source, results.
 
 Marks: ``▶`` runs next, ``●`` a breakpoint, ``✓`` a token that has arrived, ``✗`` a dead one, ``·`` one that has not come yet.
 """
@@ -12,8 +12,9 @@ from rich.style import Style
 from viz import format as fmt
 from viz.cells import Drawing, Line, Page, Piece, fit, line_width, spread
 from viz.families import family
+from viz.flow_model import Summary
 from viz.palette import Palette
-from viz.step_model import Activation, Executed, FrameNode, Ready, Source, StepView, Token, Waiting
+from viz.step_model import Activation, Executed, Ready, Source, StepView, Token, Waiting
 
 # status: mark, palette colour, words
 STATUS = {
@@ -81,17 +82,22 @@ def value_pieces(token: Token, palette: Palette, width: int) -> list[Piece]:
         ]
     if token.state == "missing":
         return [("not yet", palette.dim)]
-    kind = fmt.tensor(token.type, token.shape) if token.type else ""
+    return summary_pieces(token.value, palette, width) if token.value is not None else []
+
+
+def summary_pieces(value: Summary, palette: Palette, width: int) -> list[Piece]:
+    """A value in at most `width` cells: its type, then all of it, or its range where it is long."""
+    kind = fmt.tensor(value.type, value.shape) if value.type else ""
     kind = fmt.shorten(kind, width)
     pieces: list[Piece] = [(kind, palette.quiet)]
     left = width - len(kind) - 2
-    text = token.text
-    if (len(text) > left or not token.complete) and token.low is not None and token.high is not None:
-        text = f"{fmt.number(token.low)} … {fmt.number(token.high)}"
-        if token.mean is not None:
-            text += f", mean {fmt.number(token.mean)}"
+    text = value.text
+    if (len(text) > left or not value.complete) and value.low is not None and value.high is not None:
+        text = f"{fmt.number(value.low)} … {fmt.number(value.high)}"
+        if value.mean is not None:
+            text += f", mean {fmt.number(value.mean)}"
     bad = "".join(
-        f"  {fmt.count(many)} {word}" for many, word in ((token.nan, "NaN"), (token.inf, "Inf")) if many
+        f"  {fmt.count(many)} {word}" for many, word in ((value.nan, "NaN"), (value.inf, "Inf")) if many
     )
     if left > 3 and text:
         pieces.append(("  " + fmt.shorten(text, left - len(bad)), palette.plain))
@@ -142,6 +148,9 @@ def _head(page: Page, title: str, here: Activation, palette: Palette, right: str
     left.append((fmt.shorten_name(here.node, max(6, room - line_width(rest))), palette.strong))
     line = spread([*left, *rest], [(tail + " ", palette.style(palette.hues[3]))], page.width)
     page.add(*line, key=here.node)
+    if here.original:
+        name = fmt.shorten_name(here.original, page.width - 17)
+        page.add(("   gradient of ", palette.quiet), (name, palette.style(palette.accent)), key=here.original)
 
 
 def _executed(page: Page, row: Executed, palette: Palette) -> None:
@@ -150,73 +159,6 @@ def _executed(page: Page, row: Executed, palette: Palette) -> None:
         _token(page, token, palette, "   ")
     if not row.outputs:
         page.add(("   gives nothing", palette.dim))
-
-
-def draw_frames(view: StepView, palette: Palette, width: int) -> Drawing:
-    """The open frames as a tree, an iteration a line; hits are ``("frame", id)``."""
-    page = Page(width)
-    current = view.next or (view.last.activation if view.last else None)
-    for frame in view.frames:
-        _frame(page, frame, palette, " ", current)
-    if not page.lines:
-        page.add((" no frame is open", palette.dim))
-    return page.drawing()
-
-
-def frame_label(name: str) -> str:
-    """A frame's name without what the loop builders put at its end: ``model/while`` for ``model/while/while_context``."""
-    head, _, tail = name.rpartition("/")
-    return head if head and tail.endswith("_context") else name
-
-
-def _frame(
-    page: Page, frame: FrameNode, palette: Palette, indent: str, current: Activation | None, around: str = ""
-) -> None:
-    is_root = frame.parent < 0
-    label = "root" if is_root else frame_label(frame.name)
-    # Of a frame inside another one, what is new in its name.
-    name = label.removeprefix(around + "/") if around else label
-    here = current is not None and current.frame == frame.id
-    style = palette.style(palette.accent if here else palette.text, bold=here)
-    note = "" if frame.live else "  dead so far"
-    if frame.count > 1 or not is_root:
-        note = f"  {fmt.plural(frame.count, 'iteration')} begun" + note
-    name = fmt.shorten_name(name, max(8, page.width - len(indent) - len(note)))
-    page.add((indent, palette.dim), (name, style), (note, palette.dim))
-    page.mark(0, page.width, ("frame", frame.id))
-    below: dict[int, list[FrameNode]] = {}
-    for child in frame.children:
-        below.setdefault(child.parent_iteration, []).append(child)
-    rows = [iteration for iteration in frame.iterations if not is_root or len(frame.iterations) > 1]
-    # The root has one iteration, which need not be named.
-    if is_root and not rows:
-        for iteration in frame.iterations:
-            _counts(page, palette, iteration.ready, iteration.waiting)
-        for child in frame.children:
-            _frame(page, child, palette, indent + "  ", current)
-        return
-    shown = {iteration.number for iteration in rows}
-    for iteration in rows:
-        now = here and current is not None and current.iteration == iteration.number
-        style = palette.style(palette.accent, bold=True) if now else palette.quiet
-        page.add((f"{indent}  {'▸' if now else '·'} ", style), (f"iteration {iteration.number}", style))
-        _counts(page, palette, iteration.ready, iteration.waiting)
-        for child in below.get(iteration.number, ()):
-            _frame(page, child, palette, indent + "    ", current, "" if is_root else label)
-    for number, children in below.items():
-        if number not in shown:
-            for child in children:
-                _frame(page, child, palette, indent + "    ", current, "" if is_root else label)
-
-
-def _counts(page: Page, palette: Palette, ready: int, waiting: int) -> None:
-    """Add what an iteration holds to the end of the line."""
-    parts: list[Piece] = []
-    if ready:
-        parts.append((f"  {ready} ready", palette.style(palette.good)))
-    if waiting:
-        parts.append((f"  {waiting} waiting", palette.dim))
-    page.lines[-1] = fit([*page.lines[-1], *parts], page.width)
 
 
 def draw_waiting(rows: tuple[Waiting, ...], count: int, palette: Palette, width: int) -> Drawing:

@@ -6,6 +6,7 @@ longer is drawn for itself, with its node's name in it if that fits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from rich.style import Style
 
 from viz import format as fmt
 from viz.cells import EMPTY, Drawing, Hit, Line, fit
+from viz.draw_loops import draw_loop_rows
+from viz.loop_tracks import LoopSpan, LoopTrack, TrackRow
 from viz.palette import Palette, mix
 from viz.timeline_model import Timeline, Window, ticks
 
@@ -53,12 +56,15 @@ def draw_timeline(
     lane: int = 0,
     related: frozenset[int] = frozenset(),
     step: int | None = None,
+    loops: Sequence[LoopTrack] = (),
+    loop_rows: Sequence[TrackRow] = (),
+    loop: LoopSpan | None = None,
 ) -> Drawing:
     """Draw `window` in `width` by `height` cells.
 
     selected: the number of the chosen bar; lane: the chosen lane; related: other bars to lift out (of the same node);
-    step: the id of the step to mark.
-    Hits have the keys ``("lane", number)``, ``("step", id)`` and ``("axis", 0)``.
+    step: the id of the step to mark; loops: what `loop_rows` are rows of; loop: the chosen frame or iteration.
+    Hits have the keys ``("lane", number)``, ``("step", id)``, ``("loop", row of loop_rows)`` and ``("axis", 0)``.
     """
     cells = cells_for(width)
     lines: list[Line] = []
@@ -67,6 +73,9 @@ def draw_timeline(
     hits.append(Hit(0, LABEL_WIDTH, width, ("axis", 0)))
     lines.append(_axis(timeline, window, palette, cells))
     lines.append(_steps(timeline, window, palette, cells, hits, len(lines), step))
+    made, marks = draw_loop_rows(loops, loop_rows, window, palette, LABEL_WIDTH, cells, loop)
+    hits += [Hit(len(lines) + hit.row, hit.start, hit.end, ("loop", hit.row)) for hit in marks]
+    lines += made
     count = len(timeline.lanes)
     room = height - len(lines)
     band = max(1, min(3, (room - max(0, count - 1)) // max(1, count))) if count else 1

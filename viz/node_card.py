@@ -102,6 +102,12 @@ def node_card(stage: Stage, name: str, timings: Timings | None = None) -> Card:
     readers = [CardRow("", user, stage.nodes[user].type, user) for user in stage.consumers[name]]
     if readers:
         sections.append(("read by", tuple(readers)))
+    backward = [each for each in stage if each.original == name]
+    if backward:
+        rows = [CardRow("", each.name, each.type, each.name) for each in backward[:_MANY]]
+        if len(backward) > _MANY:
+            rows.append(CardRow("", f"and {len(backward) - _MANY} more"))
+        sections.append(("its gradient", tuple(rows)))
     attrs = [CardRow(key, attr_text(value)) for key, value in sorted(node.attrs.items())]
     if attrs:
         sections.append(("attrs", tuple(attrs)))

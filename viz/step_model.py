@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from viz import flow_model
+from viz.flow_model import FrameNode, Resource, Summary, Way
+
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """A node in a frame and iteration; `path` reads ``root > while:3``."""
+    """A node in a frame and iteration; `path` reads ``root > while:3``; `original` is the forward node of a gradient's node."""
 
     node: str
     type: str
@@ -22,34 +25,22 @@ class Activation:
     path: str
     iteration: int
     dead: bool
+    original: str = ""
 
     @property
     def where(self) -> str:
         """The frames around it by their last names: ``outer:2 › inner:0``, or nothing in the root frame."""
-        parts = [part for part in self.path.split(" > ") if part and part != "root"]
-        return " › ".join(part.rsplit("/", 1)[-1] for part in parts)
+        return flow_model.short_path(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is at an input or came out of an output; `state` is 'value', 'dead' or 'missing'.
-
-    `text` is the value on one line, `complete` whether that is all of it; `low`, `high` and `mean` are over the finite elements,
-    `nan` and `inf` count the others.
-    """
+    """What is at an input or came out of an output; `state` is 'value', 'dead' or 'missing'."""
 
     slot: int
     name: str
     state: str
-    type: str
-    shape: tuple[int, ...]
-    text: str
-    complete: bool
-    low: float | None
-    high: float | None
-    mean: float | None
-    nan: int
-    inf: int
+    value: Summary | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +68,6 @@ class Executed:
     activation: Activation
     outputs: tuple[Token, ...]
     duration_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Iteration:
-    """An open iteration of a frame, with how many of its nodes are ready and how many wait."""
-
-    number: int
-    ready: int
-    waiting: int
-
-
-@dataclass(frozen=True, slots=True)
-class FrameNode:
-    """A frame with its open iterations and the frames that were entered from them."""
-
-    id: int
-    name: str
-    parent: int
-    parent_iteration: int
-    live: bool
-    count: int
-    iterations: tuple[Iteration, ...]
-    children: tuple[FrameNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +121,11 @@ class StepView:
     traceback: str = ""
     exit_code: int | None = None
     can_undo: bool = False
+    ended: tuple[FrameNode, ...] = ()
+    ended_count: int = 0
+    resources: tuple[Resource, ...] = ()
+    resource_count: int = 0
+    way: Way | None = None
 
     @property
     def is_over(self) -> bool:
@@ -187,7 +160,7 @@ def step_view(data: Mapping[str, Any]) -> StepView:
         ready_count=int(data.get("ready_count", len(data.get("ready", ())))),
         waiting=tuple(_waiting(row) for row in data.get("waiting", ())),
         waiting_count=int(data.get("waiting_count", len(data.get("waiting", ())))),
-        frames=_frames(data.get("frames", ())),
+        frames=flow_model.frame_nodes(data.get("frames", ())),
         last=_executed(data.get("last")),
         history=tuple(found for row in data.get("history", ()) if (found := _executed(row)) is not None),
         source=_source(data.get("source")),
@@ -201,6 +174,11 @@ def step_view(data: Mapping[str, Any]) -> StepView:
         traceback=str(error.get("traceback", "")),
         exit_code=data.get("exit_code"),
         can_undo=bool(data.get("can_undo", False)),
+        ended=flow_model.flat_frames(data.get("ended", ())),
+        ended_count=int(data.get("ended_count", 0)),
+        resources=flow_model.resources(data.get("resources", ())),
+        resource_count=int(data.get("resource_count", 0)),
+        way=flow_model.way(data.get("way")),
     )
 
 
@@ -215,6 +193,7 @@ def _activation(data: Any) -> Activation | None:
         path=str(data.get("path", "root")),
         iteration=int(data.get("iteration", 0)),
         dead=bool(data.get("dead", False)),
+        original=str(data.get("original", "")),
     )
 
 
@@ -226,26 +205,15 @@ def _need(data: Any) -> Activation:
 
 
 def _tokens(rows: Sequence[Any]) -> tuple[Token, ...]:
-    found = []
-    for row in rows:
-        value = row.get("value") or {}
-        found.append(
-            Token(
-                slot=int(row.get("slot", -1)),
-                name=str(row.get("name", "")),
-                state=str(row.get("state", "missing")),
-                type=str(value.get("dtype", "")),
-                shape=tuple(value.get("shape", ())),
-                text=" ".join(str(value.get("text", "")).split()),
-                complete=bool(value.get("complete", True)),
-                low=value.get("minimum"),
-                high=value.get("maximum"),
-                mean=value.get("mean"),
-                nan=int(value.get("nan", 0)),
-                inf=int(value.get("inf", 0)),
-            )
+    return tuple(
+        Token(
+            slot=int(row.get("slot", -1)),
+            name=str(row.get("name", "")),
+            state=str(row.get("state", "missing")),
+            value=flow_model.summary(row.get("value")),
         )
-    return tuple(found)
+        for row in rows
+    )
 
 
 def _ready(row: Any) -> Ready:
@@ -277,30 +245,3 @@ def _source(row: Any) -> Source | None:
         int(row.get("first", 1)),
         tuple(row.get("lines", ())),
     )
-
-
-def _frames(rows: Sequence[Any]) -> tuple[FrameNode, ...]:
-    """The frames as a tree: the roots, each with what was entered from it."""
-    below: dict[int, list[Any]] = {}
-    known = {int(row["id"]) for row in rows}
-    for row in rows:
-        parent = int(row.get("parent", -1))
-        below.setdefault(parent if parent in known else -1, []).append(row)
-
-    def make(row: Any) -> FrameNode:
-        iterations = tuple(
-            Iteration(int(it["number"]), int(it.get("ready", 0)), int(it.get("waiting", 0)))
-            for it in row.get("iterations", ())
-        )
-        return FrameNode(
-            id=int(row["id"]),
-            name=str(row.get("name", "")),
-            parent=int(row.get("parent", -1)),
-            parent_iteration=int(row.get("parent_iteration", 0)),
-            live=bool(row.get("live", True)),
-            count=int(row.get("iteration_count", len(iterations))),
-            iterations=iterations,
-            children=tuple(make(child) for child in below.get(int(row["id"]), ()) if child is not row),
-        )
-
-    return tuple(make(row) for row in below.get(-1, ()))

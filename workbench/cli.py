@@ -172,13 +172,52 @@ def open_run(run: str, logdir: str) -> None:
     _end(open_application(run=path, logdir=Path(logdir)))
 
 
-@cli.command(short_help="Print the report of a run.")
+@cli.command(short_help="Print the report of a run, or what control flow did in a step.")
 @click.argument("run", metavar="RUN")
 @_logdir
+@click.option(
+    "--step", metavar="N", help="About step N of the run (its number in the report), or the 'last'."
+)
+@click.option("--frames", is_flag=True, help="A step's frames and iterations, and what was held back.")
+@click.option("--stacks", is_flag=True, help="A step's stacks and arrays of tensors, and what they held.")
+@click.option(
+    "--after", type=click.IntRange(0), metavar="ROW", help="Stacks as they were after execution ROW."
+)
+@click.option("--why", metavar="NODE", help="Why NODE (or NODE@FRAME:ITERATION) was dead in a step.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def show(run: str, logdir: str, as_json: bool) -> None:
-    """Print the report of RUN (a path, a run's name or its beginning, or "latest"), also of one that goes on or was killed."""
-    _print_report(_locate(run, logdir), as_json)
+def show(
+    run: str,
+    logdir: str,
+    step: str | None,
+    frames: bool,
+    stacks: bool,
+    after: int | None,
+    why: str | None,
+    as_json: bool,
+) -> None:
+    """Print the report of RUN (a path, a run's name or its beginning, or "latest"), also of one that goes on or was killed.
+
+    With --step, or one of --frames, --stacks and --why (of the last step, if none is given), say what control flow did in it.
+    """
+    path = _locate(run, logdir)
+    if step is None and not (frames or stacks or why or after is not None):
+        _print_report(path, as_json)
+        return
+    from workbench.flow import show_step
+
+    try:
+        said = show_step(
+            path,
+            step,
+            frames=frames,
+            stacks=stacks or after is not None,
+            after=after,
+            why=why,
+            as_json=as_json,
+        )
+    except RunError as error:
+        raise Problem(str(error)) from None
+    click.echo(said)
 
 
 @cli.command(short_help="List the runs.")

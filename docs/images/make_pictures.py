@@ -16,11 +16,12 @@ from workbench.tui.app import WorkbenchApp
 
 HERE = Path(__file__).parent
 SIZE = (118, 30)
+TALL = (118, 40)
 
 
-async def picture(app: WorkbenchApp, name: str, keys: list[str]) -> None:
+async def picture(app: WorkbenchApp, name: str, keys: list[str], size: tuple[int, int] = SIZE) -> None:
     """Press `keys` and write what the screen shows then to ``name.svg``."""
-    async with app.run_test(size=SIZE) as pilot:
+    async with app.run_test(size=size) as pilot:
         await pilot.pause(1.5)
         for key in keys:
             await pilot.press(key)
@@ -29,10 +30,32 @@ async def picture(app: WorkbenchApp, name: str, keys: list[str]) -> None:
         (HERE / f"{name}.svg").write_text(app.export_screenshot(title="workbench"))
 
 
+def typed(command: str) -> list[str]:
+    """The keys of a debugger command."""
+    keys = {" ": "space", "/": "slash"}
+    return ["colon", *(keys.get(character, character) for character in command), "enter"]
+
+
 def step_screen() -> None:
     """The nested loop, stopped in its second iteration, where one branch is dead."""
     with DebugClient.launch(HERE / "nested.py") as client:
         asyncio.run(picture(WorkbenchApp(debug=client), "workbench", ["n"] * 66))
+
+
+def flow_screens() -> None:
+    """A loop with its gradient: why a node is dead, what the stacks hold, and its frames on the timeline."""
+    forward = [*typed("n 161"), "y"]
+    with DebugClient.launch(HERE / "gradient.py") as client:
+        asyncio.run(
+            picture(WorkbenchApp(debug=client), "why", [*forward, *typed("why loop/choose/Sin")], TALL)
+        )
+    with DebugClient.launch(HERE / "gradient.py") as client:
+        asyncio.run(picture(WorkbenchApp(debug=client), "stacks", [*forward, "t"], TALL))
+    with tempfile.TemporaryDirectory() as logdir:
+        command = [sys.executable, "-m", "workbench", "run", "--logdir", logdir, str(HERE / "parallel.py")]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        (run,) = Path(logdir).iterdir()
+        asyncio.run(picture(WorkbenchApp(run=run, logdir=Path(logdir)), "loops", ["3"]))
 
 
 def run_screens() -> None:
@@ -57,4 +80,5 @@ def run_screens() -> None:
 
 if __name__ == "__main__":
     step_screen()
+    flow_screens()
     run_screens()

@@ -20,7 +20,7 @@ from engine.observe import (
     Value,
 )
 from engine.runtime.health import ArrayHealth, measure
-from engine.runtime.resources import Resource, Write
+from engine.runtime.resources import NO_KEY, Resource, Stack, Write
 from engine.runtime.state import DEAD, Activation, Change, Delivered
 
 FLUSH_ROWS = 50_000
@@ -195,11 +195,15 @@ def _token_batch(entries: Sequence[tuple[int, int, int, int, int, int, bool]]) -
 
 def _described(write: Write, row: int, activation: Activation, at_ns: int) -> ResourceWrite:
     value = write.new
+    if isinstance(write.resource, Stack):
+        # Its value is a chain of all that it holds; what counts is the element that came or went.
+        cell = write.new if write.kind == "push" else write.old
+        value = cell[1] if cell is not None and write.kind in ("push", "pop") else None
     is_array = isinstance(value, np.ndarray | np.generic)
     if is_array:
-        summary = f"{value.dtype} {list(value.shape)}" if value.ndim else f"{value.dtype} {value}"
+        summary = f"{value.dtype} {list(value.shape)}" if value.ndim else f"{value.dtype} {value!s}"
     else:
-        summary = repr(value)[:80]
+        summary = "" if value is None else repr(value)[:80]
     return ResourceWrite(
         row=row,
         node=activation.item.index,
@@ -212,4 +216,5 @@ def _described(write: Write, row: int, activation: Activation, at_ns: int) -> Re
         at_ns=at_ns,
         nbytes=int(value.nbytes) if is_array else 0,
         summary=summary,
+        key=-1 if write.key is NO_KEY else int(write.key),
     )

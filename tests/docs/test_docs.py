@@ -120,7 +120,7 @@ def test_the_programs_of_the_page_on_traces(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    writing, reading = programs("docs/traces.md")
+    writing, reading, flow = programs("docs/traces.md")
     with tf.Graph().as_default():
         exec(writing, {})
     (run,) = (tmp_path / "runs").iterdir()
@@ -128,3 +128,11 @@ def test_the_programs_of_the_page_on_traces(
     state, node = capsys.readouterr().out.splitlines()
     assert state == "finished"
     assert node.split()[1:] == ["0", "0"]
+    with tf.Graph().as_default():
+        exec(flow, {})
+    said = capsys.readouterr().out
+    assert (
+        "root > loop made at line 6 entered at row" in said
+        and "5 iterations; at most 2 of 2 under way" in said
+    )
+    assert "put by" in said and said.endswith("was True\n")

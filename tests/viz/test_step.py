@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from viz.cells import line_width
+from viz.draw_flow import draw_frames
 from viz.draw_step import (
-    draw_frames,
     draw_history_row,
     draw_inputs,
     draw_ready_row,

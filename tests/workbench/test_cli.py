@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tracing.reader import Run as Recorded
 from workbench.cli import cli
 from workbench.runs import locate
 
@@ -52,6 +53,81 @@ def test_show_prints_the_report_as_text_and_as_json(logdir: Path) -> None:
     assert shown.exit_code == 0 and "beta: finished" in shown.output and "3 steps" in shown.output
     report = json.loads(call("show", "beta", "--json", "--logdir", logdir).output)
     assert report["steps"] == 3 and report["state"] == "finished" and report["slowest"]
+
+
+@pytest.fixture(scope="module")
+def loops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a run of a cond in a while_loop and its gradient, with its values."""
+    import engine as tf
+    import tracing
+
+    folder = tmp_path_factory.mktemp("loops")
+    with tf.Graph().as_default():
+        x = tf.constant(2.0, name="x")
+
+        def body(i: Any, v: Any) -> Any:
+            return i + 1, tf.cond(tf.equal(i % 2, 0), lambda: v * x, lambda: tf.sin(v), name="choose")
+
+        y = tf.while_loop(lambda i, v: i < 3, body, [0, x], parallel_iterations=1, name="loop")[1]
+        gradient = tf.gradients(y, x)[0]
+        with tracing.record(folder, "values", name="loops", tensorboard=False), tf.Session() as session:
+            session.run(x)
+            session.run([y, gradient])
+    return folder
+
+
+def test_show_says_what_control_flow_did_in_a_step(loops: Path) -> None:
+    shown = call("show", "loops", "--step", "last", "--logdir", loops)
+    assert shown.exit_code == 0, shown.output
+    for words in (
+        "(run 2 of session ", "session.run([y, gradient])", "root > loop  (frame 1)", "by         loop/Enter",
+        "made at    test_cli.py:", "4 begun, 4 ended", "at most 1 of 1 under way", "3 held back", "backward   of the loop loop",
+        "held back from #", "read by ", "float32 2.0",
+    ):  # fmt: skip
+        assert words in shown.output, words
+    assert "2 frames, 8 iterations, 6 held back" in call("show", "loops", "--logdir", loops).output
+    why = call("show", "loops", "--why", "loop/choose/Sin@1:0", "--logdir", loops)
+    assert "loop/choose/pred_id:0 was True: output 0 is dead" in why.output
+    assert "alive: another of its inputs was" in why.output and "root > loop  (frame" not in why.output
+    with Recorded.open(locate("loops", loops)) as run:
+        first = str(run.steps()[0].id)
+    assert (
+        "the step has no loop" in call("show", "loops", "--step", first, "--frames", "--logdir", loops).output
+    )
+
+
+def test_show_gives_a_steps_control_flow_as_json(loops: Path) -> None:
+    given = ["--step", "last", "--frames", "--stacks", "--why", "loop/choose/Sin", "--json"]
+    data = json.loads(call("show", "loops", *given, "--logdir", loops).output)
+    forward, backward = data["frames"]
+    assert [each["state"] for each in forward["iterations"]] == ["ended"] * 4
+    assert forward["parallel_iterations"] == 1 and forward["deferred"] == 3 and forward["waited_ns"] > 0
+    assert backward["gradient_of"] == forward["name"] == "loop/while_context"
+    stack = next(each for each in data["stacks"] if each["gradient_of"] == "loop/choose/Sin")
+    (element,) = stack["elements"]
+    assert element["put"]["path"] == "root > loop:1" and element["health"]["mean"] == 4.0
+    assert element["taken"]["node"] == stack["read_by"][0]
+    assert data["why"]["way"][0]["role"] == "killed by"
+    after = json.loads(
+        call("show", "loops", "--after", str(element["put"]["row"]), "--json", "--logdir", loops).output
+    )
+    held = {each["resource"]: len(each["elements"]) for each in after["stacks"]}
+    assert held[stack["resource"]] == 1 and "frames" not in after
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--step", "999999"], "has no step 999999: its steps are "),
+        (["--step", "x"], "has no step x"),
+        (["--why", "nobody"], "'nobody' did not run"),
+        (["--why", "loop/Less"], "'loop/Less' was alive"),
+        (["--why", "loop/Less@one"], "NODE@FRAME:ITERATION"),
+    ],
+)
+def test_show_says_what_is_wrong_about_a_step(loops: Path, arguments: list[str], said: str) -> None:
+    shown = call("show", "loops", *arguments, "--logdir", loops)
+    assert shown.exit_code == 2 and said in shown.output and "Traceback" not in shown.output
 
 
 def test_runs_lists_all_newest_first_and_says_which_is_damaged(logdir: Path) -> None:
@@ -270,13 +346,14 @@ def test_step_prints_what_happens(run_python: Run, nested_script: Path) -> None:
         "breakpoint 1 at if/out/in/add_1 if iteration >= 1",
         "stop  breakpoint 1 at if/out/in/add_1",
         "next  if/out/in/add_1  (AddV2)  root > if/out:0 > in:1",
-        "    root > if/out:0 > in  (frame 2, 2 iterations begun)",
         "start:0  float32[] 3.0",
         "result 15.0",
         "start 3.0",
         "nested.py has finished with exit status 0",
     ):
         assert line in lines, done.stdout
+    inner = next(line for line in lines if line.startswith("    root > if/out:0 > in  (frame 2, #"))
+    assert inner.endswith("2 iterations begun, 1 ended)")
     assert lines.index("result 15.0") < lines.index("nested.py has finished with exit status 0")
 
 

@@ -198,7 +198,13 @@ def test_the_frame_tree_and_the_waiting_tokens_of_a_nested_loop_at_one_point() -
     merge = next(view for view in stop.waiting if view.activation.node == "if/Merge")
     assert [token.state for token in merge.inputs] == [TokenState.DEAD, TokenState.MISSING]
     said = [answer.text for answer in front.answers]
-    assert "root > if/out:0 > in  (frame 2, 2 iterations begun)" in said[1]
+    assert (
+        f"root > if/out:0 > in  (frame 2, #{inner.begin_row}, 2 iterations begun, {inner.ended_count} ended)"
+        in said[1]
+    )
+    assert "entered by if/out/in/Enter" in said[1]
+    assert [each.node for each in inner.enters if each.row == inner.begin_row]
+    assert inner.made_at.startswith("test_debugger.py:") and "tf.while_loop" in inner.made_by
     assert "DEAD" in said[2] and "… not yet" in said[2]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import engine as tf
@@ -53,12 +54,28 @@ def test_why_a_node_is_dead() -> None:
     )[:4]
     assert not not_run.ok and "has not run in this step yet" in not_run.text
     assert not alive.ok and "was alive" in alive.text
-    assert dead.text.splitlines() == [
+    lines = [re.sub(r"  #\d+", "", line) for line in dead.text.splitlines()]
+    assert lines == [
         "while/cond/Sin is dead in root > while:0",
-        "  killed by   while/cond/Sin/Switch  (Switch)  root > while:0, which sent its token to its other output",
+        "  killed by   while/cond/Sin/Switch  (Switch)  root > while:0  while/cond/pred_id:0 was True: output 0 is dead",
         "  through     while/cond/Sin  (Sin)  root > while:0",
-        "  stopped at  while/cond/Merge  (Merge)  root > while:0",
+        "  stopped at  while/cond/Merge  (Merge)  root > while:0  alive: another of its inputs was",
     ]
+
+
+def test_why_what_is_about_to_run_is_dead_and_why_an_earlier_execution_was() -> None:
+    told = answers(
+        looped_gradient(),
+        ["why", "b while/cond/Sin", "c", "why", "why 0", "c", "c", "why while/cond/Sin", "why 9999"],
+    )
+    nothing, ready, alive, again, gone = [each for each in told if not each.text.startswith("breakpoint")][:5]
+    assert not nothing.ok and "the next node is alive" in nothing.text
+    assert ready.text.startswith("while/cond/Sin is dead in root > while:0")
+    assert "through     while/cond/Sin  (Sin)  root > while:0  ready" in ready.text
+    assert "stopped at  nothing yet" in ready.text
+    assert not alive.ok and "was alive in that execution" in alive.text
+    assert again.text.startswith("while/cond/Sin is dead in root > while:2")  # in iteration 1 it was alive
+    assert not gone.ok and "the history has no execution #9999" in gone.text
 
 
 def test_resources_show_what_the_gradients_stacks_hold() -> None:
@@ -72,8 +89,12 @@ def test_resources_show_what_the_gradients_stacks_hold() -> None:
     lines = told.text.splitlines()
     start = next(i for i, line in enumerate(lines) if "Merge_grad" in line)
     assert "2 writes, 2 elements" in lines[start]
-    assert [line.split()[0] for line in lines[start + 1 : start + 3]] == ["top", "-1"]
-    assert "False" in lines[start + 1] and "True" in lines[start + 2]
+    assert lines[start + 1].startswith("  keeps while/Equal:0  made at test_reasons.py:")
+    assert lines[start + 2] == "  for the gradient of while/cond/Merge"
+    assert lines[start + 3] == "  read by gradients/while/cond/Merge_grad/StackPopV2"
+    top, below = lines[start + 4 : start + 6]
+    assert top.split()[:3] == ["top", "bool[]", "False"] and top.endswith("in root > while:1")
+    assert below.split()[:3] == ["-1", "bool[]", "True"] and below.endswith("in root > while:0")
 
 
 def test_a_gradient_names_its_forward_node() -> None:

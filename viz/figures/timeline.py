@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from viz import format as fmt
+from viz.figures.loops import add_counters, add_loops
+from viz.loop_tracks import LoopTrack
 from viz.palette import DARK, LIGHT, Palette
 from viz.scope_colours import ScopeColours
 from viz.timeline_model import Timeline
@@ -23,8 +26,18 @@ CONFIG: dict[str, Any] = {
 _MOST_BARS = 20_000
 
 
-def timeline_figure(timeline: Timeline, colours: ScopeColours, *, dark: bool = False) -> Figure:
+def timeline_figure(
+    timeline: Timeline,
+    colours: ScopeColours,
+    *,
+    dark: bool = False,
+    loops: Sequence[LoopTrack] = (),
+    originals: Mapping[str, str] | None = None,
+) -> Figure:
     """A figure of `timeline`: hover shows a bar's node, time, frame and iteration.
+
+    loops: drawn above, each loop's frames and iterations, and below, how many iterations were under way against the limit.
+    originals: for nodes of gradients, the forward node, which hover shows.
 
     One trace a colour, so that the legend switches scopes on and off.  A timeline of more bars than a page can hold shows
     the longest ones, and its title says so.
@@ -37,6 +50,7 @@ def timeline_figure(timeline: Timeline, colours: ScopeColours, *, dark: bool = F
     if len(shown) > _MOST_BARS:
         shown = np.sort(np.argsort(-length, kind="stable")[:_MOST_BARS])
     labels = _lane_labels(timeline)
+    forward = originals or {}
     figure = graph_objects.Figure()
     for colour in np.unique(timeline.colour[shown]).tolist():
         chosen = shown[timeline.colour[shown] == colour]
@@ -49,16 +63,23 @@ def timeline_figure(timeline: Timeline, colours: ScopeColours, *, dark: bool = F
                 x=length[chosen] / 1e6,
                 y=[labels[bar.lane] for bar in bars],
                 customdata=[
-                    [bar.node, fmt.duration(bar.duration), bar.step, bar.frame, bar.iteration] for bar in bars
+                    [
+                        *(bar.node, fmt.duration(bar.duration), bar.step, bar.frame, bar.iteration),
+                        f"<br>gradient of {forward[bar.node]}" if forward.get(bar.node) else "",
+                    ]
+                    for bar in bars
                 ],
                 hovertemplate=(
                     "<b>%{customdata[0]}</b><br>%{customdata[1]} at %{base:.4f} ms<br>"
-                    "step %{customdata[2]}, frame %{customdata[3]}, iteration %{customdata[4]}<extra></extra>"
+                    "step %{customdata[2]}, frame %{customdata[3]}, iteration %{customdata[4]}%{customdata[5]}<extra></extra>"
                 ),
                 marker={"color": palette.hue(colour - 1), "line": {"width": 0}},
             )
         )
-    _style(figure, timeline, palette, labels, len(shown))
+    above = add_loops(figure, loops, timeline.begin, palette)
+    _style(figure, timeline, palette, [*above, *labels], len(shown))
+    if loops:
+        add_counters(figure, loops, timeline.begin, palette)
     return figure
 
 
@@ -94,7 +115,14 @@ def _style(figure: Figure, timeline: Timeline, palette: Palette, labels: list[st
     )
 
 
-def timeline_html(timeline: Timeline, colours: ScopeColours, *, dark: bool = False) -> str:
+def timeline_html(
+    timeline: Timeline,
+    colours: ScopeColours,
+    *,
+    dark: bool = False,
+    loops: Sequence[LoopTrack] = (),
+    originals: Mapping[str, str] | None = None,
+) -> str:
     """The figure as a page that needs nothing from the network."""
-    figure = timeline_figure(timeline, colours, dark=dark)
+    figure = timeline_figure(timeline, colours, dark=dark, loops=loops, originals=originals)
     return str(figure.to_html(include_plotlyjs=True, full_html=True, config=CONFIG))

@@ -251,8 +251,9 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "why",
         (),
-        "NODE",
-        "say why NODE is dead: the Switch that killed its token, the way from there, the Merge that stopped it",
+        "[NODE | ROW]",
+        "say why NODE is dead: the Switch that killed its token, the way from there, the Merge that stopped it. "
+        "Its latest execution, or the execution with number ROW; without either, the next node.",
         reasons.why,
     ),
     Command(

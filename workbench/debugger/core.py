@@ -20,9 +20,10 @@ from typing import Protocol
 
 from engine.runtime import driver
 from engine.runtime.driver import StepRun
+from engine.runtime.state import Activation
 from engine.types import errors
 from engine.types.site import Frame as SiteFrame
-from workbench.debugger import commands, moves, source, views
+from workbench.debugger import commands, flow_views, moves, source, views
 from workbench.debugger.breakpoints import Breakpoints
 from workbench.debugger.moves import Answer
 from workbench.debugger.snapshot import ErrorView, Snapshot, Status, TokenView
@@ -83,6 +84,7 @@ class Debugger:
         self._quit = False
         self._ended: tuple[ErrorView | None, int] | None = None
         self._last_snapshot: Snapshot | None = None
+        self.asked: Activation | None = None  # the dead activation that `why` explains
 
     # Being the engine's driver.
 
@@ -118,6 +120,7 @@ class Debugger:
                 self._turn.release()
             if self.stepping is stepping:
                 self.stepping = None
+                self.asked = None
                 self.status = Status.WAITING_FOR_RUN
                 self.front.left(self)
 
@@ -259,6 +262,9 @@ class Debugger:
         ready = views.ready_views(stepping, self.breakpoints)
         waiting, waiting_count = views.waiting_views(stepping, self.summaries)
         frames, frame_count = views.frame_views(stepping)
+        ended, ended_count = views.ended_views(stepping)
+        resources, resource_count = flow_views.resource_views(stepping, self.summaries)
+        way = flow_views.way_view(stepping, self.asked) if self.asked is not None else None
         inputs: tuple[TokenView, ...] = ()
         item = None
         if activation is not None:
@@ -291,6 +297,11 @@ class Debugger:
             breakpoints=self.breakpoints.views,
             error=error_view(stepping.error) if stepping.error is not None else None,
             can_undo=bool(stepping.history),
+            ended=ended,
+            ended_count=ended_count,
+            resources=resources,
+            resource_count=resource_count,
+            way=way,
         )
         self._last_snapshot = found
         return found

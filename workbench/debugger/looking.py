@@ -14,6 +14,7 @@ from engine.runtime.state import Activation
 from viz.format import dtype
 from viz.format import shape as shape_text
 from workbench.debugger import source, text, views
+from workbench.debugger.frame_notes import path
 from workbench.debugger.moves import Answer, CommandError
 from workbench.debugger.snapshot import TokenState, TokenView
 from workbench.debugger.stepping import Entry, Stepping
@@ -56,7 +57,7 @@ def print_tensor(debugger: Debugger, rest: str) -> Answer:
     entry = stepping.latest.get(item.index)
     if entry is None:
         raise CommandError(f"'{name}' has not executed in this step yet; {_why_not(stepping, item)}")
-    place = views.path(entry.activation.frame, entry.activation.iteration)
+    place = path(entry.activation.frame, entry.activation.iteration)
     lines = [f"#{entry.row} in {place}" + (", dead" if entry.outputs is None else "")]
     for view in views.executed_view(entry, debugger.summaries).outputs:
         if view.slot in slots:
@@ -192,9 +193,7 @@ def _tokens(debugger: Debugger, stepping: Stepping, item: Item) -> list[str]:
                     at.append(Activation(item, frame, number))
     for activation in at[:8]:
         ready = activation in stepping.state.outstanding
-        lines.append(
-            f"  {'ready' if ready else 'waiting':<10}{views.path(activation.frame, activation.iteration)}"
-        )
+        lines.append(f"  {'ready' if ready else 'waiting':<10}{path(activation.frame, activation.iteration)}")
         inputs = views.input_views(stepping, item, activation.frame, activation.iteration, debugger.summaries)
         lines += [f"    ← {line}" for line in text.tokens(inputs)]
     return lines

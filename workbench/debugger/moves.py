@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.runtime.state import Activation, Frame
-from workbench.debugger.views import label, path
+from workbench.debugger.frame_notes import path
 
 if TYPE_CHECKING:
     from workbench.debugger.stepping import Stepping
@@ -84,7 +84,7 @@ def out_of_frame(activation: Activation) -> Move:
     frame = activation.frame
     if frame.parent is None:
         return Move()
-    name = f"{path(frame.parent, frame.parent_iteration)} > {label(frame)}"
+    name = path(frame)
 
     def done(stepping: Stepping) -> str | None:
         if not stepping.is_open(frame):

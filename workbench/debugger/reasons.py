@@ -4,104 +4,123 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.runtime.resources import Resource, Stack, TensorArray
 from engine.runtime.state import Activation
-from viz.dead_path import Place, dead_path
 from viz.format import plural
-from workbench.debugger import looking, text, views
+from workbench.debugger import flow_views, looking, text
 from workbench.debugger.moves import Answer, CommandError
-from workbench.debugger.values import summarize
+from workbench.debugger.snapshot import ElementView, PlaceView, ResourceView, WayView, WriterView
 
 if TYPE_CHECKING:
     from workbench.debugger.core import Debugger
     from workbench.debugger.stepping import Stepping
 
-MAX_ELEMENTS = 8  # of a stack or array that are listed
-
 
 def why(debugger: Debugger, rest: str) -> Answer:
-    """``why NODE``: the way of the dead token that reached the node, in its latest execution."""
+    """``why NODE``: the way of the dead token that reached the node, in its latest execution; ``why ROW``: in execution ROW."""
     stepping = looking.stepping_of(debugger)
+    asked = _asked(stepping, rest)
+    way = flow_views.way_view(stepping, asked)
+    if way is None:
+        raise CommandError(f"'{asked.name}' was alive there")
+    debugger.asked = asked
+    return Answer(True, "\n".join(_way(way)))
+
+
+def _asked(stepping: Stepping, rest: str) -> Activation:
+    """The activation that ``NODE``, ``ROW`` or nothing (the next one) means; raises CommandError if it is not dead."""
+    state = stepping.state
     if not rest:
-        raise CommandError("why is which NODE dead?")
-    item = looking.item_of(stepping, rest)
-    entry = stepping.latest.get(item.index)
-    if entry is None:
-        raise CommandError(
-            f"'{item.name}' has not run in this step yet (info {item.name} says what it waits for)"
-        )
+        if stepping.next is None or not state.is_dead(stepping.next):
+            raise CommandError(
+                "why is which NODE dead? (or which execution, by its number; the next node is alive)"
+            )
+        return stepping.next
+    number = rest.removeprefix("#")
+    by_number = number.isdecimal() and rest not in stepping.step.program.by_name
+    if by_number:
+        entry = next((each for each in stepping.history if str(each.row) == number), None)
+        if entry is None:
+            raise CommandError(f"the history has no execution #{number}")
+    else:
+        item = looking.item_of(stepping, rest)
+        dead = next((each for each in stepping.ready if each.item is item and state.is_dead(each)), None)
+        if dead is not None:
+            return dead
+        entry = stepping.latest.get(item.index)
+        if entry is None:
+            raise CommandError(
+                f"'{item.name}' has not run in this step yet (info {item.name} says what it waits for)"
+            )
     if entry.outputs is not None:
-        raise CommandError(f"'{item.name}' was alive in its latest execution, #{entry.row}")
-    return Answer(True, "\n".join(_way(stepping, entry.activation)))
+        what = "that execution" if by_number else f"its latest execution, #{entry.row}"
+        raise CommandError(f"'{entry.activation.name}' was alive in {what}")
+    return entry.activation
 
 
-def _way(stepping: Stepping, activation: Activation) -> list[str]:
-    ran: dict[Place, bool] = {}
-    where: dict[Place, Activation] = {}
-    parents: dict[int, tuple[int, int]] = {}
-    for entry in stepping.history:
-        each = entry.activation
-        place = _place(each)
-        ran[place] = entry.outputs is None
-        where[place] = each
-        frame = each.frame
-        while frame.parent is not None and frame.id not in parents:
-            parents[frame.id] = (frame.parent.id, frame.parent_iteration)
-            frame = frame.parent
-    found = dead_path(stepping.step.stage, ran, parents, _place(activation))
-
-    def named(place: Place) -> str:
-        each = where[place]
-        return f"{each.name}  ({each.item.node.type})  {views.path(each.frame, each.iteration)}"
-
-    lines = [f"{activation.name} is dead in {views.path(activation.frame, activation.iteration)}"]
-    if found.killer is not None:
-        lines.append(f"  killed by   {named(found.killer)}, which sent its token to its other output")
+def _way(way: WayView) -> list[str]:
+    lines = [f"{way.asked.node} is dead in {way.asked.path}"]
+    if way.killer is not None:
+        lines.append(f"  killed by   {_place(way.killer)}")
     else:
         lines.append("  killed by   something before what the history still holds")
-    lines += [f"  {'through' if not i else '':<12}{named(place)}" for i, place in enumerate(found.chain)]
-    if found.stops:
-        lines += [
-            f"  {'stopped at' if not i else '':<12}{named(place)}" for i, place in enumerate(found.stops)
-        ]
-    else:
+    lines += [f"  {'through' if not i else '':<12}{_place(each)}" for i, each in enumerate(way.chain)]
+    lines += [f"  {'stopped at' if not i else '':<12}{_place(each)}" for i, each in enumerate(way.stops)]
+    if not way.stops:
         lines.append("  stopped at  nothing yet")
     return lines
 
 
-def _place(activation: Activation) -> Place:
-    return Place(activation.name, activation.frame.id, activation.iteration)
+def _place(place: PlaceView) -> str:
+    row = f"  #{place.row}" if place.row >= 0 else "  ready"
+    return f"{place.node}  ({place.type})  {place.path}{row}" + (f"  {place.note}" if place.note else "")
 
 
 def resources(debugger: Debugger) -> str:
-    """``info resources``: variables, stacks, arrays and counters of the session, with what they hold."""
-    stepping = looking.stepping_of(debugger)
-    found = sorted(stepping.step.resources, key=lambda resource: (resource.kind, resource.name))
-    if not found:
+    """``info resources``: stacks and arrays of the step, variables and counters of the session, with what they hold."""
+    shown = debugger.snapshot()
+    if not shown.resources:
         return "the session has no resources yet"
-    lines: list[str] = []
-    for resource in found:
-        lines += _described(resource)
-    return "\n".join(lines)
+    lines = [line for each in shown.resources for line in _resource(each)]
+    more = shown.resource_count - len(shown.resources)
+    return "\n".join([*lines, *([f"… and {plural(more, 'resource')} more"] if more > 0 else [])])
 
 
-def _described(resource: Resource) -> list[str]:
+def _resource(resource: ResourceView) -> list[str]:
     head = f"{resource.kind} '{resource.name}', {plural(resource.version, 'write')}"
-    if isinstance(resource, Stack):
-        elements = [("top" if not i else str(-i), value) for i, value in enumerate(resource.elements())]
-        head += f", {plural(resource.size, 'element')}"
-    elif isinstance(resource, TensorArray):
-        elements = [(str(i), resource.value[i]) for i in sorted(resource.value)]
-        head += f", {len(resource.value)} of {resource.size} written"
+    if resource.size < 0:
+        if resource.value is not None:
+            head += f"  {text.value(resource.value, short=True)}"
+        return [head + _by("written", resource.by)]
+    if resource.kind == "stack":
+        lines = [f"{head}, {plural(resource.size, 'element')}"]
     else:
-        return [
-            head
-            + ("" if resource.value is None else f"  {text.value(summarize(resource.value), short=True)}")
-        ]
-    lines = [head]
-    for label, value in elements[:MAX_ELEMENTS]:
-        shown = "read and let go" if value is None else text.value(summarize(value), short=True)
-        lines.append(f"  {label:<6}{shown}")
-    if len(elements) > MAX_ELEMENTS:
-        lines.append(f"  … {len(elements) - MAX_ELEMENTS} more")
+        lines = [f"{head}, {plural(len(resource.elements), 'element')} shown of {resource.size}"]
+    if resource.keeps:
+        made = f"  made at {resource.made_at}" if resource.made_at else ""
+        lines.append(f"  keeps {', '.join(resource.keeps)}{made}")
+    if resource.original:
+        lines.append(f"  for the gradient of {resource.original}")
+    if resource.readers:
+        lines.append(f"  read by {', '.join(resource.readers)}")
+    lines += [f"    {element_label(resource, each):<6}{_element(each)}" for each in resource.elements]
+    more = resource.size - len(resource.elements)
+    if resource.kind == "stack" and more > 0:
+        lines.append(f"    … {more} more")
     return lines
+
+
+def element_label(resource: ResourceView, element: ElementView) -> str:
+    """What an element is called: its index, or ``top`` and how far below it on a stack."""
+    if resource.kind != "stack":
+        return str(element.index)
+    below = element.index - (resource.size - 1)
+    return "top" if not below else str(below)
+
+
+def _element(element: ElementView) -> str:
+    shown = "read and let go" if element.value is None else text.value(element.value, short=True)
+    return shown + _by("put", element.by)
+
+
+def _by(verb: str, by: WriterView | None) -> str:
+    return f"  {verb} by {by.node} #{by.row} in {by.path}" if by is not None else ""

@@ -22,6 +22,11 @@ MAX_WAITING = 100  # nodes in `Snapshot.waiting`
 MAX_HISTORY = 100  # executions in `Snapshot.history`, the latest ones
 MAX_FRAMES = 100  # frames in `Snapshot.frames`
 MAX_ITERATIONS = 32  # iterations in one `FrameView`, the latest ones
+MAX_ENDED = 40  # frames in `Snapshot.ended`, the latest ones
+MAX_ENTERS = 12  # Enter nodes in one `FrameView`
+MAX_RESOURCES = 60  # resources in `Snapshot.resources`
+MAX_ELEMENTS = 12  # elements in one `ResourceView`, from the top of a stack
+MAX_WAY = 60  # places on each leg of a `WayView`
 MAX_OUTPUT = 8_192  # characters of the script's output in `Snapshot.output`
 MAX_TEXT = 400  # characters of one value's text
 SOURCE_LINES = 7  # lines of source before and after the one that matters
@@ -98,6 +103,7 @@ class ActivationView:
     path: str
     iteration: int
     dead: bool = False
+    original: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +143,26 @@ class IterationView:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameView:
-    """A frame that is open; the root has id 0, the empty name and parent -1.
+class EnterView:
+    """A token that entered a frame through node `node` in execution `row`; a `constant` one goes to every iteration."""
 
-    `iterations` are those that are open, `iteration_count` counts those begun so far; `live` is false while only dead tokens
-    have entered (a loop in a branch not taken). `path` is that of the frame's entry: ``"root > outer:2 > inner"``.
+    node: str
+    row: int
+    dead: bool
+    constant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FrameView:
+    """A frame that is open or has ended; the root has id 0, the empty name and parent -1.
+
+    `iterations` are those that are open, `iteration_count` counts those begun so far and `ended_count` those that have ended;
+    `live` is false while only dead tokens have entered (a loop in a branch not taken). `path` is that of the frame's entry:
+    ``"root > outer:2 > inner"``.  It was entered by `enters` (`enter_count` of them so far), the first in execution `begin_row`;
+    `end_row` is -1 while it is open.  `limit` is the loop's `parallel_iterations`: `deferred_count` iterations have been held
+    back because so many were under way, iteration `held` (-1: none) still is; `most_under_way` is the greatest number so far.
+    `made_at` (``script.py:12``) and `made_by` are the user's line that made the loop, `gradient_of` names the loop whose backward
+    loop it is.
     """
 
     id: int
@@ -152,6 +173,85 @@ class FrameView:
     live: bool
     iterations: tuple[IterationView, ...]
     iteration_count: int = 1
+    ended_count: int = 0
+    enters: tuple[EnterView, ...] = ()
+    enter_count: int = 0
+    begin_row: int = -1
+    end_row: int = -1
+    limit: int = 0
+    deferred_count: int = 0
+    held: int = -1
+    most_under_way: int = 0
+    made_at: str = ""
+    made_by: str = ""
+    gradient_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterView:
+    """The execution that put something where it is: its number, node and path."""
+
+    row: int
+    node: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ElementView:
+    """An element of a stack (`index` counts from the bottom) or of an array; `value` is None where it was read and let go.
+
+    `by` is None where the history no longer has who put it there.
+    """
+
+    index: int
+    value: ValueSummary | None
+    by: WriterView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceView:
+    """A variable, stack, array, queue or random counter of the session.
+
+    size: how many elements a stack or array holds, of which `elements` are the first (a stack's from its top); -1 for what has no
+    elements: its `value` and who wrote it last are `value` and `by`.  `keeps` are the tensors that are put into a stack or array,
+    `readers` the nodes that take them out, `original` the forward node for whose gradient it is, `made_at` the line of what it
+    keeps.
+    """
+
+    name: str
+    kind: str
+    version: int
+    size: int = -1
+    elements: tuple[ElementView, ...] = ()
+    value: ValueSummary | None = None
+    by: WriterView | None = None
+    keeps: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
+    original: str = ""
+    made_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceView:
+    """An execution on the way of a dead token; `row` is -1 for one that is still to come.  `note` says in words what it did."""
+
+    node: str
+    type: str
+    path: str
+    row: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WayView:
+    """The way of the dead token that reached `asked`: the Switch that killed it, the nodes in between, where it was stopped."""
+
+    asked: PlaceView
+    killer: PlaceView | None
+    chain: tuple[PlaceView, ...]
+    stops: tuple[PlaceView, ...]
+    predicate: str = ""
+    chose: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +314,9 @@ class Snapshot:
     - `message` is the answer to the latest command as text, lines apart by newlines; empty where the stop itself is the answer.
     - `output` is the tail of what the script printed to standard output and error.
     - `can_undo` says whether `back` would work.
+    - `ended` are the latest frames that have ended, the oldest first, of `ended_count`.
+    - `resources` are the stacks and arrays of the step, then the variables and what else the session holds.
+    - `way` is the way of the dead token that was asked for last (`why NODE`), brought up to date.
     """
 
     serial: int
@@ -241,6 +344,11 @@ class Snapshot:
     error: ErrorView | None = None
     exit_code: int | None = None
     can_undo: bool = False
+    ended: tuple[FrameView, ...] = ()
+    ended_count: int = 0
+    resources: tuple[ResourceView, ...] = ()
+    resource_count: int = 0
+    way: WayView | None = None
     version: int = SCHEMA_VERSION
 
 

@@ -30,3 +30,8 @@ def short_path(path: str) -> str:
     except (OSError, ValueError):  # the directory is gone, or on another drive
         return path
     return min(relative, path, key=len)
+
+
+def short_place(frame: Frame | None) -> str:
+    """A line of the user's program as ``script.py:12``; '' for none."""
+    return f"{os.path.basename(frame.file)}:{frame.line}" if frame is not None else ""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from engine.observe import FrameChange
 from engine.runtime.driver import StepRun
 from engine.runtime.program import EXIT, Item
-from engine.runtime.resources import Resource
+from engine.runtime.resources import Resource, Write
 from engine.runtime.state import Activation, Frame
+from tracing.frames import Loop, loops_of
+from tracing.stacks import Resources
+from workbench.debugger.frame_notes import NOTHING, FrameNotes
 from workbench.debugger.values import Reference
 
 KEPT = 20_000  # executions that can be taken back
@@ -26,6 +30,7 @@ class Entry:
         "activation",
         "dropped",
         "duration_ns",
+        "frames",
         "nbytes",
         "noted",
         "outputs",
@@ -33,6 +38,7 @@ class Entry:
         "row",
         "view",
         "view_in_passing",
+        "writes",
     )
 
     def __init__(
@@ -45,6 +51,8 @@ class Entry:
         self.previous: Entry | None = None
         self.noted: tuple[tuple[Place, int], ...] = ()  # what it added to `Stepping.done`
         self.dropped: dict[Place, dict[int, bool]] | None = None  # and what it removed
+        self.frames = NOTHING  # what it changed in `Stepping.frames`
+        self.writes: Sequence[Write] = ()  # the resources that it changed
         self.nbytes = 0
         self.view: Any = None  # what `views.executed_view` made of it
         self.view_in_passing = False
@@ -58,6 +66,7 @@ class Stepping:
     - `done`: for every open iteration, the nodes that have executed in it (by item index) and whether they were dead.  An Exit
       counts where its token arrives: in the iteration around the frame that it leaves.
     - `latest`: each node's last execution, by item index.
+    - `frames`: how each frame was entered, and how its iterations do.
     """
 
     def __init__(self, step: StepRun) -> None:
@@ -68,8 +77,19 @@ class Stepping:
         self.executed = 0
         self.done: dict[Place, dict[int, bool]] = {}
         self.latest: dict[int, Entry] = {}
+        self.frames = FrameNotes()
         self.error: BaseException | None = None
         self._bytes = 0
+
+    @cached_property
+    def loops(self) -> dict[str, Loop]:
+        """The loops of the step's stage, by the names of their frames."""
+        return loops_of(self.step.stage)
+
+    @cached_property
+    def uses(self) -> Resources:
+        """What the stacks and arrays of the step's stage are for."""
+        return Resources(self.step.stage)
 
     @property
     def next(self) -> Activation | None:
@@ -117,6 +137,8 @@ class Stepping:
             elif change is FrameChange.FRAME_END and changed.parent is not None:
                 for left_dead in changed.dead_exits:
                     self._note(entry, (changed.parent.id, changed.parent_iteration), left_dead, True)
+        entry.frames = self.frames.take(entry.row, activation, dead, instructions.changes)
+        entry.writes = outcome.writes
         entry.nbytes = sum(getattr(value, "nbytes", 0) for value in entry.outputs or ())
         self._bytes += entry.nbytes
         self.history.append(entry)
@@ -134,6 +156,7 @@ class Stepping:
         self.error = None
         self.executed -= 1
         self._bytes -= entry.nbytes
+        self.frames.back(entry.frames)
         self.done.update(entry.dropped or {})
         for place, noted in entry.noted:
             del self.done[place][noted]
@@ -159,9 +182,10 @@ class Stepping:
         keep = min(len(self.history) // 2, KEPT)
         for entry in self.history[:-keep]:
             entry.previous = None
-            entry.dropped, entry.noted = None, ()
+            entry.dropped, entry.noted, entry.frames, entry.writes = None, (), NOTHING, ()
             self._bytes -= entry.nbytes
         del self.history[:-keep]
+        self.frames.forget(self.history[0].row)
         self.step.forget(keep)
 
 

@@ -45,6 +45,8 @@ def stop(snapshot: Snapshot, since: int = 0) -> str:
         lines.append("      (going on raises it in the script)")
     if snapshot.next is not None:
         lines.append("next  " + activation(snapshot.next))
+        if snapshot.next.original:
+            lines.append(f"        gradient of {snapshot.next.original}")
         lines += [f"        ← {line}" for line in tokens(snapshot.next_inputs)]
         if snapshot.source is not None:
             lines.append(f"        {_place(snapshot.source)}")
@@ -191,28 +193,54 @@ def waiting(snapshot: Snapshot) -> str:
 
 
 def frames(snapshot: Snapshot) -> str:
-    """The open frames as a tree, with their open iterations."""
+    """The open frames as a tree, with how each was entered and its open iterations; then those that have ended."""
     if not snapshot.frames:
         return "no frame is open"
     depth = {-1: -1}
     lines = []
     for frame in snapshot.frames:
         depth[frame.id] = depth.get(frame.parent, -1) + 1
-        lines.append("  " * depth[frame.id] + _frame(frame))
+        indent = "  " * depth[frame.id]
+        lines += [indent + line for line in _frame(frame)]
         if frame.parent >= 0 or len(frame.iterations) > 1:
             for each in frame.iterations:
                 counts = f"{each.ready} ready, {each.waiting} waiting"
-                lines.append("  " * depth[frame.id] + f"    iteration {each.number}: {counts}")
+                lines.append(f"{indent}    iteration {each.number}: {counts}")
     more = snapshot.frame_count - len(snapshot.frames)
-    return "\n".join([*lines, *([f"… and {plural(more, 'frame')} more"] if more > 0 else [])])
+    if more > 0:
+        lines.append(f"… and {plural(more, 'frame')} more")
+    if snapshot.ended:
+        lines += [
+            "",
+            f"{plural(snapshot.ended_count, 'frame')} ended"
+            + (", of which the last" if snapshot.ended_count > len(snapshot.ended) else ""),
+        ]
+        lines += [f"  {line}" for frame in snapshot.ended for line in _frame(frame)]
+    return "\n".join(lines)
 
 
-def _frame(frame: FrameView) -> str:
+def _frame(frame: FrameView) -> list[str]:
     if frame.parent < 0:
         only = frame.iterations[0] if frame.iterations else None
-        return "root" + (f": {only.ready} ready, {only.waiting} waiting" if only is not None else "")
-    begun = plural(frame.iteration_count, "iteration")
-    return f"{frame.path}  (frame {frame.id}, {begun} begun{'' if frame.live else ', DEAD so far'})"
+        return ["root" + (f": {only.ready} ready, {only.waiting} waiting" if only is not None else "")]
+    counts = f"{plural(frame.iteration_count, 'iteration')} begun, {frame.ended_count} ended"
+    rows = f"#{frame.begin_row}" + (f" – #{frame.end_row}" if frame.end_row >= 0 else "")
+    lines = [f"{frame.path}  (frame {frame.id}, {rows}, {counts}{'' if frame.live else ', DEAD so far'})"]
+    if frame.limit:
+        held = f", {frame.deferred_count} held back" if frame.deferred_count else ""
+        now = f", iteration {frame.held} is held back now" if frame.held >= 0 else ""
+        lines.append(f"    at most {frame.most_under_way} of {frame.limit} under way{held}{now}")
+    if frame.enters:
+        named = ", ".join(
+            f"{each.node} #{each.row}{' DEAD' if each.dead else ''}" for each in frame.enters[:4]
+        )
+        more = frame.enter_count - len(frame.enters[:4])
+        lines.append(f"    entered by {named}" + (f" and {more} more" if more > 0 else ""))
+    if frame.gradient_of:
+        lines.append(f"    the backward loop of {frame.gradient_of}")
+    if frame.made_at:
+        lines.append(f"    made at {frame.made_at}  {shorten(frame.made_by, MAX_SOURCE)}".rstrip())
+    return lines
 
 
 def breakpoints(snapshot: Snapshot) -> str:

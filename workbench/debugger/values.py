@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from engine.runtime.health import measure
-from engine.runtime.resources import Resource
+from engine.runtime.resources import Resource, Stack, TensorArray
 from engine.runtime.state import ABSENT, DEAD
 from engine.types.dtypes import as_dtype
+from viz.format import plural
 from workbench.debugger.snapshot import MAX_TEXT, TokenState, TokenView, ValueSummary
 
 WHOLE = 32  # elements up to which a value is shown whole
@@ -116,12 +117,20 @@ def _of_reference(reference: Reference) -> ValueSummary:
     if isinstance(value, np.ndarray | np.generic):
         found = summarize(value)
         return ValueSummary(f"{found.dtype}_ref", *(getattr(found, name) for name in _AFTER_DTYPE))
+    if isinstance(resource, Stack | TensorArray):
+        # What it holds is listed where resources are; a stack's value is a chain thousands of cells deep.
+        return ValueSummary(resource.kind.replace(" ", "_"), (), _held(resource, value), True)
     dtype = getattr(resource, "dtype", None)
     name = f"{dtype.name}_ref" if dtype is not None else resource.kind
     if value is None:
         return ValueSummary(name, (), f"<{resource.kind} {resource.name}: uninitialized>", True)
     text = repr(value)
     return ValueSummary(name, (), text[:MAX_TEXT], len(text) <= MAX_TEXT)
+
+
+def _held(resource: Stack | TensorArray, value: Any) -> str:
+    count = len(value) if isinstance(resource, TensorArray) else 0 if value is None else int(value[2])
+    return f"<{resource.name}: {plural(count, 'element')}>"
 
 
 _AFTER_DTYPE = tuple(ValueSummary.__dataclass_fields__)[1:]

@@ -6,14 +6,20 @@ from collections.abc import Iterator
 
 from engine.runtime.program import ENTER, MERGE, Item, Program
 from engine.runtime.state import ABSENT, DEAD, Activation, Frame, Iteration
+from tracing.frames import Loop, frame_label
+from workbench.debugger import source
 from workbench.debugger.breakpoints import Breakpoints
+from workbench.debugger.frame_notes import FrameNote, path
 from workbench.debugger.snapshot import (
+    MAX_ENDED,
+    MAX_ENTERS,
     MAX_FRAMES,
     MAX_HISTORY,
     MAX_ITERATIONS,
     MAX_READY,
     MAX_WAITING,
     ActivationView,
+    EnterView,
     ExecutedView,
     FrameView,
     IterationView,
@@ -25,24 +31,6 @@ from workbench.debugger.snapshot import (
 )
 from workbench.debugger.stepping import Entry, Stepping
 from workbench.debugger.values import Summaries
-
-_LOOP = "/while_context"  # TensorFlow's name for a loop's frame is the loop's scope and this
-
-
-def label(frame: Frame) -> str:
-    """The frame's name without what its parent's says already: ``while``, ``inner``; ``root`` for the root."""
-    if frame.parent is None:
-        return "root"
-    name = frame.name.removesuffix(_LOOP)
-    outer = frame.parent.name.removesuffix(_LOOP)
-    return name.removeprefix(f"{outer}/") if outer else name
-
-
-def path(frame: Frame, iteration: int) -> str:
-    """``root > while:3 > inner:0``: the frames around an activation, each with its iteration."""
-    if frame.parent is None:
-        return "root"
-    return f"{path(frame.parent, frame.parent_iteration)} > {label(frame)}:{iteration}"
 
 
 def step_view(stepping: Stepping) -> StepView:
@@ -69,6 +57,7 @@ def activation_view(activation: Activation, dead: bool) -> ActivationView:
         path=path(activation.frame, activation.iteration),
         iteration=activation.iteration,
         dead=dead,
+        original=node.original,
     )
 
 
@@ -146,28 +135,62 @@ def frame_views(stepping: Stepping) -> tuple[tuple[FrameView, ...], int]:
     frames = list(_nested(list(stepping.state.live_frames())))
     views = []
     for frame in frames[:MAX_FRAMES]:
-        parent = frame.parent
         numbers = sorted(frame.iterations)
-        views.append(
-            FrameView(
-                id=frame.id,
-                name=frame.name,
-                path="root" if parent is None else f"{path(parent, frame.parent_iteration)} > {label(frame)}",
-                parent=-1 if parent is None else parent.id,
-                parent_iteration=frame.parent_iteration,
-                live=frame.live,
-                iterations=tuple(
-                    IterationView(
-                        number,
-                        ready.get((frame.id, number), 0),
-                        sum(1 for _ in waiting_items(program, frame, frame.iterations[number])),
-                    )
-                    for number in numbers[-MAX_ITERATIONS:]
-                ),
-                iteration_count=frame.count + 1,
+        iterations = tuple(
+            IterationView(
+                number,
+                ready.get((frame.id, number), 0),
+                sum(1 for _ in waiting_items(program, frame, frame.iterations[number])),
             )
+            for number in numbers[-MAX_ITERATIONS:]
         )
+        note = stepping.frames.by_id.get(frame.id)
+        if note is None:
+            views.append(FrameView(frame.id, frame.name, path(frame), -1, 0, frame.live, iterations))
+        else:
+            views.append(_frame_view(stepping, note, iterations))
     return tuple(views), len(frames)
+
+
+def ended_views(stepping: Stepping) -> tuple[tuple[FrameView, ...], int]:
+    """The latest frames that have ended, the oldest first, and how many are known."""
+    ended = [note for note in stepping.frames.by_id.values() if note.end_row >= 0]
+    latest = sorted(ended, key=lambda note: note.end_row)[-MAX_ENDED:]
+    return tuple(_frame_view(stepping, note, ()) for note in latest), len(ended)
+
+
+def _frame_view(stepping: Stepping, note: FrameNote, iterations: tuple[IterationView, ...]) -> FrameView:
+    stage, tally = stepping.step.stage, note.tally
+    loop = stepping.loops.get(note.name, Loop())
+    constant = [bool(stage.nodes[each.node].attrs.get("is_constant", False)) for each in note.entered]
+    # The loop's variables say more than what it uses from outside.
+    order = sorted(range(len(constant)), key=lambda i: constant[i])[:MAX_ENTERS]
+    return FrameView(
+        id=note.id,
+        name=note.name,
+        path=note.path,
+        parent=note.parent,
+        parent_iteration=note.parent_iteration,
+        live=note.live,
+        iterations=iterations,
+        iteration_count=tally.begun,
+        ended_count=tally.ended,
+        enters=tuple(
+            EnterView(each.node, each.row, each.dead, constant[i])
+            for i in order
+            for each in (note.entered[i],)
+        ),
+        enter_count=len(note.entered),
+        begin_row=note.begin_row,
+        end_row=note.end_row,
+        limit=loop.limit,
+        deferred_count=tally.deferred,
+        held=tally.held,
+        most_under_way=tally.most,
+        made_at=source.short_place(loop.site),
+        made_by=loop.site.source if loop.site is not None else "",
+        gradient_of=frame_label(loop.gradient_of),
+    )
 
 
 def _nested(frames: list[Frame]) -> Iterator[Frame]:

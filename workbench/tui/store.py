@@ -15,6 +15,7 @@ from engine.observe import Executions
 from engine.passes.stage import Stage
 from tracing.reader import Run, StageRow, StepRow
 from viz.graph_model import ScopeTree
+from viz.loop_tracks import LoopTrack, loop_tracks
 from viz.runs_model import RunRow, RunsModel
 from viz.scope_colours import ScopeColours
 from viz.timeline_model import Timeline
@@ -76,6 +77,7 @@ class StepData:
     scope_times: dict[str, int]
     frame_names: dict[int, str]
     steps: int
+    loops: tuple[LoopTrack, ...] = ()
 
 
 class Store:
@@ -146,8 +148,11 @@ class Store:
                 hues.setdefault(name, its.colours.of(name))
             sources.append((row, its.stage.order, batches))
         timeline = Timeline.build(sources, lambda name: hues.get(name, -1))
-        frames = {event.frame: event.name for event in opened.run.frames(step.id)}
-        return StepData(step, view, timeline, timings, timings.by_scope(view.tree), frames, len(chosen))
+        # Only steps with loops have frames to read.
+        trees = [(row.id, opened.run.frame_tree(row.id)) for row in chosen if row.frames]
+        names = {frame.id: tree.path(frame.id) for row, tree in trees if row == step.id for frame in tree}
+        scopes = timings.by_scope(view.tree)
+        return StepData(step, view, timeline, timings, scopes, names, len(chosen), loop_tracks(trees))
 
     def close(self) -> None:
         """Close all runs."""

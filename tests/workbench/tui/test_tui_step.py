@@ -52,7 +52,7 @@ async def test_breakpoints(debug: Any, reply: Any, until: Any) -> None:
         ready = tuple(replace(row, breakpoint=row.activation.node == "b") for row in debug.snapshot.ready)
         debug.change(breakpoints=(BreakpointView(1, "b"),), ready=ready)
         await until(pilot, ["● ∙ b"])
-        await pilot.press("down", "b")
+        await pilot.press("b")  # the cursor has stayed: the step has not moved
         await pilot.pause()
         assert debug.lines == ["b b", "d 1"]
 
@@ -176,3 +176,87 @@ async def test_a_real_script(nested_script: Path, screen: Screen, until: Any) ->
         await pilot.press("c", "c")
         await until(pilot, ["the script has ended", "result 15.0", "start 3.0"])
     assert client.poll() is not None
+
+
+@pytest.fixture
+def gradient_script(tmp_path: Path) -> Path:
+    """A cond in a while_loop that runs two iterations at a time, and its gradient."""
+    path = tmp_path / "gradient.py"
+    path.write_text(
+        "import engine as tf\n"
+        "x = tf.constant(1.5, name='x')\n"
+        "def body(i, v):\n"
+        "    for _ in range(4):\n"
+        "        v = tf.sin(v)\n"
+        "    return i + 1, tf.cond(tf.equal(i % 2, 0), lambda: v * x, lambda: tf.cos(v), name='choose')\n"
+        "y = tf.while_loop(lambda i, v: i < 4, body, [0, x], parallel_iterations=2, name='loop')[1]\n"
+        "g = tf.gradients(y, x)[0]\n"
+        "with tf.Session() as session:\n"
+        "    print('gradient', session.run(g))\n"
+    )
+    return path
+
+
+@pytest.mark.slow
+async def test_frames_stacks_and_ways_of_dead_tokens(gradient_script: Path, until: Any) -> None:
+    client = DebugClient.launch(gradient_script)
+    app = WorkbenchApp(debug=client)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, ["Session.run begins", "f frames", "t stacks", "w why"])
+        shown = app.screen
+        await pilot.press("colon", *"b", "space", *"loop", "slash", *"choose", "slash", *"Cos", "enter")
+        await until(pilot, ["breakpoint 1"])
+        await pilot.press("c")
+        await until(pilot, ["breakpoint 1 at loop/choose/Cos", "dead"])
+        # Why: of the node that is about to run; nothing has stopped the deadness yet.
+        await pilot.press("w")
+        await until(
+            pilot, ["loop/choose/Cos is dead", "killed by", "was True", "output 0 is dead", "nothing yet"]
+        )
+        assert shown.focused is shown.ready  # the arrows go on choosing
+        # Frames: how they were entered, and by which line.
+        await pilot.press("f")
+        await until(pilot, ["from the root", "loop/Enter", "made at", "gradient.py:7"])
+        assert shown.focused is shown.tabs.flow["frames"]
+        await until(pilot, lambda: any("of 2" in row for row in shown.tabs.flow["frames"].drawing.rows()))
+        # Stacks: a row of an element leads to the execution that pushed it.
+        await pilot.press("c")
+        await until(pilot, lambda: not shown.step.next or not shown.step.next.dead)
+        await pilot.press("c")
+        await until(pilot, lambda: bool(shown.step.next and shown.step.next.iteration == 2))
+        await pilot.press("t")
+        await until(pilot, ["stack", "keeps", "read by", "top"])
+        rows = shown.tabs.flow["stacks"].drawing.rows()
+        at = next(i for i, row in enumerate(rows) if "top" in row)
+        key = shown.tabs.flow["stacks"].key_at(at)
+        assert key[0] == "execution" and "StackPush" in key[2]
+        await pilot.press(*["down"] * at, "enter")
+        await until(pilot, ["history"])
+        assert shown.history and shown.selected_row is not None and shown.selected_row[0] == key[1]
+        # The same key goes back to what waits.
+        await pilot.press("t")
+        await until(pilot, lambda: shown.tabs.current == "waiting")
+        await pilot.press("y", "d", "colon", *"d", "enter", "c")
+        await until(pilot, ["the script has ended", "gradient"])
+
+
+async def test_why_of_a_node_that_lives_is_answered(debug: Any, reply: Any, until: Any) -> None:
+    debug.answers["why a"] = reply(False, "'a' was alive there")
+    app = WorkbenchApp(debug=debug)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, ["ready  3"])
+        await pilot.press("w")
+        await until(pilot, ["answer  to why a", "'a' was alive there"])
+        assert app.screen.tabs.current == "waiting"
+
+
+async def test_tabs_can_be_clicked(debug: Any, find: Any, until: Any) -> None:
+    app = WorkbenchApp(debug=debug)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, ["ready  3"])
+        await pilot.click(offset=find(app, "stacks"))
+        await until(pilot, ["the session has no resources yet"])
+        await pilot.click(offset=find(app, "why"))
+        await until(pilot, ["Choose a dead node"])
+        await pilot.click(offset=find(app, "waiting"))
+        await until(pilot, ["waiting  1", "right:0"])

@@ -177,3 +177,50 @@ async def test_loops_say_which_iteration(runs: Path, mnist: Path, until: Any) ->
         index = next(i for i in range(len(model)) if model.bar(i).iteration == 2)
         shown._select(index)
         await until(pilot, ["iteration 2", "loop"])
+
+
+@pytest.fixture(scope="module")
+def looped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a loop in a loop whose iterations are held back."""
+    import engine as tf
+    import tracing
+
+    def inner(v: Any) -> Any:
+        return tf.while_loop(lambda j, w: j < 3, lambda j, w: (j + 1, tf.sin(w)), [0, v], name="inner")[1]
+
+    with tf.Graph().as_default():
+        y = tf.while_loop(
+            lambda i, v: i < 4, lambda i, v: (i + 1, inner(v)), [0, 1.0], parallel_iterations=2, name="outer"
+        )[1]
+        folder = tmp_path_factory.mktemp("looped")
+        with tracing.record(folder, name="looped", tensorboard=False) as recorder, tf.Session() as session:
+            session.run(y)
+    return recorder.path
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_loops_stand_over_the_lanes(
+    looped: Path, size: tuple[int, int], screen: Screen, until: Any
+) -> None:
+    app = WorkbenchApp(logdir=looped.parent, run=looped, start="timeline")
+    async with app.run_test(size=size) as pilot:
+        shown = await opened(app, pilot, until)
+        await until(pilot, [" outer ", "  inner ", "5 iterations"])
+        outer, inner = shown.data.loops if shown.data is not None else ()
+        assert (outer.label, outer.limit, outer.most, inner.label, inner.depth) == ("outer", 2, 2, "inner", 1)
+        assert outer.deferred > 0
+        # A click on a frame says what there is to say of it.
+        band = shown.band
+        (hit,) = [h for h in band.drawing.hits if h.key[0] == "loop" and band.loop_rows[h.key[1]].track == 0
+                  and band.loop_rows[h.key[1]].kind == "frames"]  # fmt: skip
+        span, window = outer.frames[0][0], shown.window
+        assert window is not None
+        x = LABEL_WIDTH + int(
+            ((span.start + span.end) / 2 - window.start) / window.length * cells_for(band.size.width)
+        )
+        await pilot.click(offset=(band.region.x + x, band.region.y + hit.row))
+        await until(pilot, lambda: shown.loop is not None and shown.loop[1] == span)
+        await until(pilot, ["■ outer", "took", "frame     1"])
+        await pilot.press("i")
+        await until(pilot, lambda: "5 iterations" not in "\n".join(screen(app)))
+        assert not band.loop_rows

@@ -32,11 +32,14 @@ ABOUT = {
     ),
     "timeline": (
         "What ran when: a band for each device and thread, coloured by scope, as high as it was busy. Bars that are wide "
-        "enough are drawn for themselves. A click selects a bar, the wheel zooms."
+        "enough are drawn for themselves. A click selects a bar, the wheel zooms. Above the bands stand the loops: their "
+        "frames, the iterations (░ held back), and how many iterations are under way, of at most parallel_iterations; "
+        "∇ marks the backward loop of a gradient."
     ),
     "step": (
         "A script inside its Session.run, between two nodes. Ready nodes have all they need; waiting ones show which inputs "
-        "have come (✓), are dead because a branch was not taken (✗), or are still to come (·)."
+        "have come (✓), are dead because a branch was not taken (✗), or are still to come (·). In the tabs beside: how frames "
+        "were entered, what stacks hold, why a node is dead; enter on a row goes to the execution that it names."
     ),
 }
 WIDGETS = {"runs": ("list",), "graph": ("chips", "tree"), "timeline": ("list",), "step": ("list",)}

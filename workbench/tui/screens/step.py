@@ -12,14 +12,13 @@ from textual.widgets import Input
 
 from viz import format as fmt
 from viz.cells import Drawing, Line
+from viz.draw_flow import draw_frames
 from viz.draw_step import (
-    draw_frames,
     draw_history_row,
     draw_inputs,
     draw_ready_row,
     draw_source,
     draw_text,
-    draw_waiting,
     status_line,
 )
 from viz.step_model import Activation, StepView, step_view
@@ -27,9 +26,12 @@ from workbench.debugger.snapshot import to_dict
 from workbench.tui.actions import bindings
 from workbench.tui.screens.base import BaseScreen
 from workbench.tui.widgets.drawing_view import DrawingView
+from workbench.tui.widgets.drawn_rows import DrawnRows
+from workbench.tui.widgets.flow_tabs import FlowTabs
 from workbench.tui.widgets.line import LineWidget
 from workbench.tui.widgets.panel import Panel
 from workbench.tui.widgets.row_list import RowList
+from workbench.tui.widgets.tabs import TabTitle
 
 POLL_SECONDS = 0.1
 
@@ -50,15 +52,20 @@ class StepScreen(BaseScreen):
         & #frames { height: 1fr; }
         & #source { height: 7; }
         & #values { height: 1fr; }
-        & #waiting { height: 1fr; }
+        & #tabs { height: 1fr; }
         & #console { height: 5; }
+        &.-looking #tabs { height: 3fr; }
+        &.-looking #source { display: none; }
+        &.-looking #console { height: 4; }
+        &.-looking.-tall #source { display: block; }
         & Input { height: 1; border: none; padding: 0 1; display: none; background: $panel; &:focus { border: none; } }
         &.-asking Input { display: block; }
         &.-wide #left { width: 2fr; }
         &.-wide #right { width: 3fr; }
         &.-tall #source { height: 12; }
-        &.-tall #frames, &.-tall #values, &.-tall #waiting { margin-top: 1; }
+        &.-tall #frames, &.-tall #values, &.-tall #tabs { margin-top: 1; }
         &.-tall #console { height: 9; }
+        &.-tall.-looking #console { height: 5; }
     }
     """
 
@@ -77,7 +84,7 @@ class StepScreen(BaseScreen):
         self.frames = DrawingView()
         self.source = DrawingView()
         self.values = DrawingView()
-        self.waiting = DrawingView()
+        self.tabs = FlowTabs(id="tabs")
         self.console = DrawingView()
         self.input = Input(placeholder="a debugger command: n, s, o, c, b NODE, p TENSOR, info NODE, h")
 
@@ -90,7 +97,7 @@ class StepScreen(BaseScreen):
             with Vertical(id="right"):
                 yield Panel("source", self.source, id="source")
                 yield Panel("next and last", self.values, id="values")
-                yield Panel("waiting", self.waiting, id="waiting")
+                yield self.tabs
         yield Panel("output", self.console, id="console", classes="surface")
         yield self.input
 
@@ -111,10 +118,9 @@ class StepScreen(BaseScreen):
         snapshot = source.snapshot
         if snapshot.serial == self._serial and snapshot.output == self._output:
             return
-        moved = snapshot.serial != self._serial
         self._serial, self._output = snapshot.serial, snapshot.output
-        self.step = step_view(to_dict(snapshot))
-        self._show(moved)
+        before, self.step = self.step, step_view(to_dict(snapshot))
+        self._show(_position(before) != _position(self.step))
         if self.step.status == "failed" and not self._failed:
             self._failed = True
             self.answer = ""
@@ -146,11 +152,7 @@ class StepScreen(BaseScreen):
         height = max(1, self.source.size.height)
         self.source.show(draw_source(where, palette, self._width(self.source), height), home=True)
         self.values.show(draw_inputs(step, palette, self._width(self.values)))
-        self._panel("waiting").set_title(
-            "waiting", fmt.count(step.waiting_count) if step.waiting_count else ""
-        )
-        waiting = draw_waiting(step.waiting, step.waiting_count, palette, self._width(self.waiting))
-        self.waiting.show(waiting, home=moved)
+        self.tabs.draw(step, palette, home=moved and self.tabs.current == "waiting")
         self._show_console()
 
     def _nothing_ready(self) -> str:
@@ -196,7 +198,69 @@ class StepScreen(BaseScreen):
     def _width(self, view: DrawingView) -> int:
         return max(16, view.scrollable_content_region.width)
 
+    # Tabs.
+
+    def show_tab(self, name: str) -> None:
+        """Show a tab under the values, or the waiting nodes again if it is shown."""
+        name = "waiting" if name == self.tabs.current else name
+        had_focus = self.tabs.shown.has_focus
+        self.tabs.show_tab(name)
+        self.set_class(name != "waiting", "-looking")
+        if name in ("frames", "stacks"):
+            self.tabs.shown.focus()
+        elif had_focus:
+            self.ready.focus()
+        self.tabs.draw(self.step, self.palette, home=True)
+        self.call_after_refresh(self._show, False)
+
+    @on(TabTitle.Chosen)
+    def _tab_chosen(self, message: TabTitle.Chosen) -> None:
+        if message.name != self.tabs.current:
+            self.show_tab(message.name)
+
+    def ask_why(self) -> None:
+        """Show why the selected node is dead; if that is shown, the waiting nodes again."""
+        here, way = self.selected_row, self.step.way
+        asked = (way.asked.row, way.asked.node) if way is not None else None
+        if here is None or (self.tabs.current == "why" and asked == (here[0], here[1].node)):
+            self.show_tab("why")
+        else:
+            self._ask_why(*here)
+
+    def _ask_why(self, row: int, activation: Activation) -> None:
+        self.command(f"why {row}" if row >= 0 else f"why {activation.node}")
+
+    def jump(self, row: int, node: str) -> None:
+        """Go to an execution in the history; where it is no longer there, say what there is to say of the node."""
+        place = next((i for i, each in enumerate(reversed(self.step.history)) if each.row == row), None)
+        if place is None:
+            self.command(f"info {node}")
+            return
+        self.history = True
+        self._show(False)
+        self.ready.set_count(len(self.step.history), cursor=place)
+
+    def _follow(self, key: Any) -> None:
+        """Go where a row leads."""
+        if isinstance(key, str) and key:
+            self.command(f"info {key}")
+        elif isinstance(key, tuple) and key[0] == "execution":
+            self.jump(key[1], key[2])
+        elif isinstance(key, tuple) and key[0] == "frame" and self.tabs.current != "frames":
+            self.show_tab("frames")
+
     # Commands.
+
+    @property
+    def selected_row(self) -> tuple[int, Activation] | None:
+        """The activation under the cursor with the number of its execution, -1 if it is to come."""
+        if self.history:
+            rows = self.step.history[::-1]
+            if self.ready.cursor < len(rows):
+                return rows[self.ready.cursor].row, rows[self.ready.cursor].activation
+            return None
+        here = self.selected
+        return (-1, here) if here is not None else None
 
     @property
     def selected(self) -> Activation | None:
@@ -224,7 +288,12 @@ class StepScreen(BaseScreen):
         self.answer = ""
         self._serial = -2
         self.look()
-        if ok or not self.step.is_over:
+        if ok and line.split()[:1] == ["why"]:
+            if self.tabs.current != "why":
+                self.show_tab("why")
+            self.tabs.draw(self.step, self.palette, home=True)
+            self.answer = ""
+        elif ok or not self.step.is_over:
             self.answer, self.answer_ok, self.answered = text.rstrip(), ok, line
         self._show_console()
 
@@ -289,12 +358,26 @@ class StepScreen(BaseScreen):
             self.command(line)
 
     @on(RowList.Chosen)
-    def _chosen(self) -> None:
+    def _chosen(self, message: RowList.Chosen) -> None:
+        if isinstance(message.rows, DrawnRows):
+            self._follow(message.rows.key_at(message.index))
+            return
         here = self.selected
         if here is not None:
             self.command(f"info {here.node}")
 
+    @on(RowList.Highlighted)
+    def _highlighted(self, message: RowList.Highlighted) -> None:
+        # While ways of dead tokens are looked at, that of the node under the cursor is.
+        here = self.selected_row
+        if message.rows is self.ready and self.tabs.current == "why" and here is not None and here[1].dead:
+            self._ask_why(*here)
+
     @on(DrawingView.Picked)
     def _picked(self, message: DrawingView.Picked) -> None:
-        if isinstance(message.key, str) and message.key:
-            self.command(f"info {message.key}")
+        self._follow(message.key)
+
+
+def _position(step: StepView) -> tuple[Any, ...]:
+    """Where a script stands: a view of the same place is that of a command that only looked."""
+    return step.status, step.title, step.executed, step.next, len(step.ready)

@@ -9,6 +9,8 @@ from textual.containers import Horizontal, Vertical
 from viz import format as fmt
 from viz.cells import Line, Page, fit, spread
 from viz.draw_bar import draw_bar_card, draw_hot_row, draw_legend
+from viz.draw_loops import draw_loop_card
+from viz.loop_tracks import LoopSpan, LoopTrack, TrackRow, rows_for
 from viz.timeline_model import Hot, Timeline, Window
 from workbench.tui import words
 from workbench.tui.actions import bindings
@@ -47,6 +49,8 @@ class TimelineScreen(BaseScreen):
         self.lane = 0
         self.related: frozenset[int] = frozenset()
         self.hot: list[Hot] = []
+        self.with_loops = True
+        self.loop: tuple[LoopTrack, LoopSpan] | None = None  # the chosen frame or iteration
         self.head = LineWidget(self._draw_head, id="head")
         self.band = TimelineBand(id="band")
         self.legend = LineWidget(self._draw_legend, id="legend")
@@ -101,7 +105,7 @@ class TimelineScreen(BaseScreen):
                 span.start, max(span.end, span.start + 1), timeline.begin, timeline.finish
             ).zoom(1.2)
         self.lane = min(self.lane, max(0, len(timeline.lanes) - 1))
-        self.selected = None
+        self.selected = self.loop = None
         if name is not None:
             bars = timeline.bars_of(name)
             mine = [int(i) for i in bars if int(timeline.step[i]) == data.step.id]
@@ -116,19 +120,25 @@ class TimelineScreen(BaseScreen):
 
     def _show(self) -> None:
         timeline, window = self.timeline, self.window
+        loops = self.data.loops if self.data is not None and self.with_loops else ()
+        rows: tuple[TrackRow, ...] = ()
         if timeline is not None:
             lanes = max(1, len(timeline.lanes))
             room = max(5, self.size.height - 16)
-            self.band.styles.height = min(
-                3 + 4 * lanes, max(3 + 2 * lanes, room), max(6, self.size.height - 12)
-            )
+            height = min(3 + 4 * lanes, max(3 + 2 * lanes, room), max(6, self.size.height - 12))
+            # What stands below keeps a third of the screen.
+            rows = rows_for(loops, max(min(2, len(loops)), self.size.height * 2 // 3 - 3 - height))
+            self.band.styles.height = height + len(rows)
         self.related = frozenset()
         if timeline is not None and self.selected is not None:
             bars = timeline.bars_of(timeline.names[timeline.node[self.selected]])
             if len(bars) <= MOST_RELATED:
                 self.related = frozenset(bars.tolist())
         step = self.data.step.id if self.data is not None else None
-        self.band.show(timeline, window, self.palette, self.selected, self.lane, self.related, step)
+        loop = self.loop[1] if self.loop is not None else None
+        self.band.show(
+            timeline, window, self.palette, self.selected, self.lane, self.related, step, loops, rows, loop
+        )
         self.hot = (
             timeline.hot(window.start, window.end) if timeline is not None and window is not None else []
         )
@@ -179,7 +189,12 @@ class TimelineScreen(BaseScreen):
 
     def _show_card(self) -> None:
         page = Page(max(16, self.card.scrollable_content_region.width))
-        if self.data is not None and self.selected is not None:
+        if self.data is not None and self.loop is not None:
+            track, chosen = self.loop
+            spans = self.data.timeline.steps
+            start = next((each.start for each in spans if each.id == chosen.step), self.data.timeline.begin)
+            draw_loop_card(page, track, chosen, start, self.palette)
+        elif self.data is not None and self.selected is not None:
             data = self.data
             draw_bar_card(
                 page,
@@ -204,6 +219,7 @@ class TimelineScreen(BaseScreen):
     def _select(self, index: int | None, look: bool = True) -> None:
         timeline, window = self.timeline, self.window
         self.selected = index
+        self.loop = None
         if index is not None and timeline is not None and window is not None:
             self.workbench.following = False
             bar = timeline.bar(index)
@@ -241,6 +257,19 @@ class TimelineScreen(BaseScreen):
         self._select(found, look=False)
         if again:
             self.show_node()
+
+    @on(TimelineBand.LoopClicked)
+    def _loop_clicked(self, message: TimelineBand.LoopClicked) -> None:
+        if self.data is None:
+            return
+        track, row = self.data.loops[message.row.track], message.row
+        lanes = track.frames if row.kind == "frames" else track.iterations
+        lane = lanes[row.lane] if row.kind != "counter" else [span for each in lanes for span in each]
+        inside = [span for span in lane if span.start < message.end and span.end > message.start]
+        if inside:
+            self.workbench.following = False
+            self.loop = track, max(inside, key=lambda span: min(span.end, message.end) - span.start)
+            self._show()
 
     @on(TimelineBand.Moved)
     def _moved(self, message: TimelineBand.Moved) -> None:
@@ -341,6 +370,12 @@ class TimelineScreen(BaseScreen):
         self.workbench.around = 0 if self.workbench.around else AROUND
         if self.data is not None:
             self.workbench.show_step(self.data.step.id)
+
+    def toggle_loops(self) -> None:
+        """Show the rows of loops, or not."""
+        self.with_loops = not self.with_loops
+        self.loop = None
+        self._show()
 
     def toggle_follow(self) -> None:
         """Follow the newest step, or stay."""

@@ -9,6 +9,7 @@ from textual.widget import Widget
 
 from viz.cells import Drawing
 from viz.draw_timeline import LABEL_WIDTH, cell_time, cells_for, draw_timeline
+from viz.loop_tracks import LoopSpan, LoopTrack, TrackRow
 from viz.palette import Palette
 from viz.timeline_model import Timeline, Window
 from workbench.tui.widgets.drawing_view import NOTHING
@@ -30,6 +31,15 @@ class TimelineBand(QuietStrips, Widget, can_focus=True):
             self.end = end
             self.again = again
 
+    class LoopClicked(Message):
+        """A cell of a loop's row was clicked: the row, and the stretch of time under it."""
+
+        def __init__(self, row: TrackRow, start: float, end: float) -> None:
+            super().__init__()
+            self.row = row
+            self.start = start
+            self.end = end
+
     class Moved(Message):
         """The wheel asks for a zoom (`factor`) around a time, or a click in the overview for a move there (`factor` 1)."""
 
@@ -46,8 +56,12 @@ class TimelineBand(QuietStrips, Widget, can_focus=True):
         self.lane = 0
         self.related: frozenset[int] = frozenset()
         self.step: int | None = None
+        self.loops: tuple[LoopTrack, ...] = ()
+        self.loop_rows: tuple[TrackRow, ...] = ()
+        self.loop: LoopSpan | None = None
         self._palette: Palette | None = None
         self._drawing: Drawing | None = None
+        self._drawn_for = (0, 0)
 
     def show(
         self,
@@ -58,8 +72,12 @@ class TimelineBand(QuietStrips, Widget, can_focus=True):
         lane: int,
         related: frozenset[int],
         step: int | None,
+        loops: tuple[LoopTrack, ...] = (),
+        loop_rows: tuple[TrackRow, ...] = (),
+        loop: LoopSpan | None = None,
     ) -> None:
         """Show that window."""
+        self.loops, self.loop_rows, self.loop = loops, loop_rows, loop
         self.timeline, self.window, self._palette = timeline, window, palette
         self.selected, self.lane, self.related, self.step = selected, lane, related, step
         self._drawing = None
@@ -68,8 +86,8 @@ class TimelineBand(QuietStrips, Widget, can_focus=True):
     @property
     def drawing(self) -> Drawing:
         width, height = self.size
-        if self._drawing is None or self._drawing.width != width:
-            self._drawing = NOTHING
+        if self._drawing is None or self._drawn_for != (width, height):
+            self._drawing, self._drawn_for = NOTHING, (width, height)
             if self.timeline is not None and self.window is not None and self._palette is not None:
                 self._drawing = draw_timeline(
                     self.timeline,
@@ -81,6 +99,9 @@ class TimelineBand(QuietStrips, Widget, can_focus=True):
                     lane=self.lane,
                     related=self.related,
                     step=self.step,
+                    loops=self.loops,
+                    loop_rows=self.loop_rows,
+                    loop=self.loop,
                 )
         return self._drawing
 
@@ -106,6 +127,9 @@ class TimelineBand(QuietStrips, Widget, can_focus=True):
             self.post_message(self.Clicked(number, start, end, event.chain > 1))
         elif kind == "lane":
             self.post_message(self.Clicked(number, -1, -1, False))
+        elif kind == "loop":
+            start, end = cell_time(self.window, max(event.x, LABEL_WIDTH), self.size.width)
+            self.post_message(self.LoopClicked(self.loop_rows[number], start, end))
         elif kind == "step":
             span = next(span for span in self.timeline.steps if span.id == number)
             self.post_message(self.Moved((span.start + span.end) / 2, 1.0))

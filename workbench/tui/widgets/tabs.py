@@ -1,0 +1,117 @@
+"""A part of a screen that shows one of several things, under a title that names them all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from viz.cells import Drawing, Hit, Line, line_width
+from viz.palette import Palette
+from workbench.tui.widgets.strips import strip_of
+
+
+@dataclass(slots=True)
+class Tab:
+    """One of the things: its name, the key that shows it ('' for none), its widget, and a note behind the name."""
+
+    name: str
+    key: str
+    body: Widget
+    note: str = ""
+
+
+class TabTitle(Widget):
+    """The row with the names; a click chooses."""
+
+    DEFAULT_CSS = "TabTitle { height: 1; }"
+
+    class Chosen(Message):
+        """A name was clicked."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+    def __init__(self, tabs: Tabs) -> None:
+        super().__init__()
+        self._tabs = tabs
+        self._drawing = Drawing(())
+
+    def render_line(self, y: int) -> Strip:
+        from workbench.tui.app import WorkbenchApp
+
+        assert isinstance(self.app, WorkbenchApp)
+        self._drawing = self._tabs.draw_title(self.app.palette)
+        return strip_of(list(self._drawing.lines[0]), self.size.width, style=self.rich_style)
+
+    def on_click(self, event: events.Click) -> None:
+        name = self._drawing.at(event.x, event.y)
+        if name is not None:
+            event.stop()
+            self.post_message(self.Chosen(name))
+
+
+class Tabs(Vertical):
+    """Shows the widget of the tab `current`; the title lights up while it has the focus."""
+
+    DEFAULT_CSS = "Tabs { height: 1fr; }"
+
+    def __init__(self, *tabs: Tab, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.tabs = {tab.name: tab for tab in tabs}
+        self.current = tabs[0].name
+        self._title = TabTitle(self)
+
+    def compose(self) -> ComposeResult:
+        yield self._title
+        for tab in self.tabs.values():
+            tab.body.display = tab.name == self.current
+            yield tab.body
+
+    def on_descendant_focus(self) -> None:
+        self._title.refresh()
+
+    def on_descendant_blur(self) -> None:
+        self._title.refresh()
+
+    @property
+    def shown(self) -> Widget:
+        """The widget of the current tab."""
+        return self.tabs[self.current].body
+
+    def show_tab(self, name: str) -> None:
+        """Show another tab."""
+        self.current = name
+        for tab in self.tabs.values():
+            tab.body.display = tab.name == name
+        self._title.refresh()
+
+    def set_note(self, name: str, note: str) -> None:
+        """What stands behind a tab's name, fainter."""
+        if self.tabs[name].note != note:
+            self.tabs[name].note = note
+            self._title.refresh()
+
+    def draw_title(self, palette: Palette) -> Drawing:
+        """The names, the current one lit and with its note, the others with their keys."""
+        line: Line = [(" ", palette.dim)]
+        hits = []
+        for tab in self.tabs.values():
+            start = line_width(line)
+            if tab.name == self.current:
+                colour = palette.accent if tab.body.has_focus else palette.muted
+                line.append((tab.name, palette.style(colour, bold=True)))
+            else:
+                key = f"{tab.key} " if tab.key else ""
+                line += [(key, palette.style(palette.accent)), (tab.name, palette.dim)]
+            if tab.note and tab.name == self.current:
+                line.append((f"  {tab.note}", palette.dim))
+            hits.append(Hit(0, start, line_width(line), tab.name))
+            line.append(("   ", palette.dim))
+        return Drawing([line], hits)
