@@ -6,7 +6,10 @@ Switch, Merge, Enter, Exit and NextIteration; every stage and every token can be
 
 from __future__ import annotations
 
+from builtins import bool as _bool
+
 from engine.types import errors
+from engine.types.errors import OpError
 from engine.types.device import DeviceSpec
 from engine.types.dtypes import (
     DType,
@@ -58,12 +61,18 @@ from engine.graph.graphdef import import_graph_def
 from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.keys import GraphKeys
 from engine.graph.operation import Operation
+from engine.graph.sparse_tensor import (
+    SparseTensor,
+    SparseTensorValue,
+    convert_to_tensor_or_sparse_tensor,
+)
 from engine.graph.tensor import Tensor
 from engine.graph.tensor_proto import make_ndarray, make_tensor_proto
 from engine.op import build as _build
 from engine.op.array import *
 from engine.op.binary import *
 from engine.op.cast import *
+from engine.op.clipping import *
 from engine.op.compare import *
 from engine.op.complex_numbers import *
 from engine.op.const import *
@@ -78,6 +87,7 @@ from engine.op.gather import *
 from engine.op.gather_nd import *
 from engine.op.indexing import *
 from engine.op.joining import *
+from engine.op.linear import *
 from engine.op.masking import *
 from engine.op.matmul import *
 from engine.op.mirror_pad import *
@@ -98,6 +108,10 @@ from engine.op.select import *
 from engine.op.slicing import *
 from engine.op.sorting import *
 from engine.op.special import *
+from engine.op.sparse import *
+from engine.op.sparse_arithmetic import *
+from engine.op.sparse_matmul import *
+from engine.op.sparse_reduce import *
 from engine.op.splitting import *
 from engine.op.stacking import *
 from engine.op.state import *
@@ -109,6 +123,7 @@ from engine.op.unique import *
 from engine.op.unsorted_segment import *
 from engine.op.registry import raw as raw_ops
 from engine.op import operators as _operators
+from engine.op import function_ops as _function_ops
 from engine.op import stacks as _stacks
 from engine.op import tensor_arrays as _tensor_arrays
 from engine.op import sparse_training_ops as _sparse_training_ops
@@ -128,18 +143,31 @@ from engine.autodiff.gradients import (
     UnconnectedGradients,
     gradients,
 )
+from engine.autodiff.custom import *
+from engine.autodiff.hessian import hessians
 from engine.autodiff.gradients import no_gradient as NoGradient
 from engine.autodiff.gradients import no_gradient as NotDifferentiable
 from engine.variables import *
+from engine.variables import Variable
 from engine import variable_def as _variable_def
 from engine.initializers import *
 from engine.variable_scope import *
 from engine.get_variable import *
 from engine.runtime.config import ConfigProto, GPUOptions, GraphOptions, RunOptions
 from engine.runtime.session import InteractiveSession, Session
-from engine import bitwise, initializers, math, nn, random, test, train
+from engine import bitwise, function, initializers, logging, math, nn, random, sparse, test, train
 
 bool = bool_
+
+
+def is_tensor(x: object) -> _bool:
+    """Whether `x` is a Tensor, SparseTensor, IndexedSlices or Variable."""
+    return isinstance(x, Tensor | SparseTensor | IndexedSlices | Variable)
+
+
+def executing_eagerly() -> _bool:
+    """False: operations are added to graphs here, never run at once."""
+    return False
 
 
 def __getattr__(name: str) -> object:

@@ -18,7 +18,7 @@ from engine.op.reduce import reduce_sum
 from engine.op.registry import raw
 from engine.types import dtypes
 
-__all__ = ["case"]
+__all__ = ["case", "switch_case"]
 
 Branch = Callable[[], Any]
 
@@ -75,6 +75,61 @@ def _checked(pairs: Any) -> list[tuple[Tensor, Branch]]:
                 f"The function for the predicate '{pred.name}' must be callable, not {function!r}"
             )
     return list(pairs)
+
+
+def switch_case(
+    branch_index: Any, branch_fns: Any, default: Branch | None = None, name: str | None = "switch_case"
+) -> Any:
+    """What function number `branch_index` (an int32 scalar tensor) returns; `default`, or else the last, for any other number.
+
+    branch_fns: a list of functions, or of (int, function) pairs, or a dict, whose numbers are all from 0 on.  As
+    TensorFlow 1.15's `tf.switch_case`, which makes a Case op of it; here it is nested conds.
+
+    Raises TypeError for an index that is no tensor and for branches that are no functions, ValueError for numbers with gaps.
+    """
+    actions = _indexed(branch_index, branch_fns)
+    if default is not None:
+        if not callable(default):
+            raise TypeError("default must be callable")
+        actions.append(default)
+    with name_scope(name, "case", [branch_index]):
+        built = actions[-1]
+        for number, action in reversed(list(enumerate(actions[:-1]))):
+            built = _if_number(branch_index, number, action, built)
+        return built()
+
+
+def _if_number(index: Tensor, number: int, action: Branch, remaining: Branch) -> Branch:
+    return lambda: cond(raw.Equal(index, number), action, remaining, strict=False, name="cond")
+
+
+def _indexed(branch_index: Any, branch_fns: Any) -> list[Branch]:
+    """The functions by their numbers."""
+    if not isinstance(branch_index, Tensor):
+        raise TypeError(f"branch_index must be a Tensor, got {type(branch_index).__name__}")
+    if not branch_index.dtype.base_dtype.is_integer:
+        raise TypeError(f"branch_index must be an int32 scalar, not of dtype {branch_index.dtype.name}")
+    if not branch_fns:
+        raise ValueError("Must provide at least one item in branch_fns")
+    if not isinstance(branch_fns, list | tuple | Mapping):
+        raise TypeError(f"branch_fns must be a list, tuple, or dict, not {type(branch_fns).__name__}")
+    pairs = list(branch_fns.items()) if isinstance(branch_fns, Mapping) else list(branch_fns)
+    if all(callable(each) for each in pairs):
+        pairs = list(enumerate(pairs))
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise TypeError(f"Each entry in branch_fns must be a 2-tuple. Received {pair!r}.")
+        if not isinstance(pair[0], int):
+            raise TypeError(f"key must be a Python `int`, got {type(pair[0]).__name__}")
+        if not callable(pair[1]):
+            raise TypeError(f"fn for key {pair[0]} must be callable.")
+    numbered = dict(pairs)
+    if sorted(numbered) != list(range(len(pairs))):
+        found = ", ".join(str(key) for key, _ in sorted(pairs, key=lambda pair: pair[0]))
+        raise ValueError(
+            f"branch indices (keys) must form contiguous range of [0 to {len(pairs)}) but found {{{found}}}"
+        )
+    return [numbered[number] for number in range(len(pairs))]
 
 
 def _otherwise(pred: Tensor, function: Branch, remaining: Branch, strict: bool) -> Branch:

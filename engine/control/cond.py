@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from engine.control import composite
 from engine.control.context import CondContext
 from engine.control.group import with_dependencies
-from engine.control.tensor_array import flow_of, with_flow
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import get_default_graph, name_scope
-from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.keys import GraphKeys
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
@@ -102,18 +101,14 @@ def _branch(
             structure = structure[0]
         flat: list[Tensor] = []
         for item in nest.flatten(structure):
-            if isinstance(item, IndexedSlices):
-                flat.extend((context.output(item.values), context.output(item.indices)))
-                if item.dense_shape is not None:
-                    flat.append(context.output(item.dense_shape))
-            elif isinstance(item, Operation):
+            if isinstance(item, Operation):
                 flat.append(with_dependencies([item], context.pivot))
             elif item is None:
                 raise ValueError(
                     f"None values not supported: {argument} returned None inside of {structure!r}"
                 )
             else:
-                flat.append(context.output(convert_to_tensor(flow_of(item))))
+                flat.extend(context.output(convert_to_tensor(each)) for each in composite.tensors_of(item))
         context.leave(flat)
     return structure, flat
 
@@ -138,14 +133,4 @@ def _check_same(
 
 
 def _pack(structure: Any, merged: list[Tensor]) -> Any:
-    supply = iter(merged)
-    packed: list[Any] = []
-    for item in nest.flatten(structure):
-        if isinstance(item, IndexedSlices):
-            values, indices = next(supply), next(supply)
-            packed.append(
-                IndexedSlices(values, indices, next(supply) if item.dense_shape is not None else None)
-            )
-        else:
-            packed.append(with_flow(item, next(supply)))
-    return nest.pack_sequence_as(structure, packed)
+    return composite.pack(structure, merged)

@@ -31,6 +31,11 @@ def is_constant_enter(op: Operation) -> bool:
     return op.opdef.flow == "enter" and bool(op.attrs["is_constant"])
 
 
+def is_call(op: Operation) -> bool:
+    """Whether `op` calls a function of the graph, or its gradient."""
+    return op.opdef.name in op.graph._functions or op.opdef.name == "SymbolicGradient"
+
+
 def output_context(op: Operation) -> Any:
     """The context in which the outputs of `op` are used: its own, or for a loop's Exit the one around the loop."""
     context = op._context
@@ -160,11 +165,15 @@ class ControlFlowContext:
         return internal, external
 
     def _hide(self, op: Operation) -> None:
-        """What is inside a context has no one value to fetch or to feed; the results of an outermost loop do."""
+        """What is inside a context may be dead, and in a loop has many values: only an outermost loop's results can be fetched.
+
+        What is fed is there once, so that outside of loops it may stand for what a branch computes.
+        """
         if self.outer is not None or not is_loop_exit(op):
             self.graph.prevent_fetching(op)
-            for tensor in op.outputs:
-                self.graph.prevent_feeding(tensor)
+            if self.while_context() is not None:
+                for tensor in op.outputs:
+                    self.graph.prevent_feeding(tensor)
 
 
 class CondContext(ControlFlowContext):
@@ -197,7 +206,6 @@ class CondContext(ControlFlowContext):
         with self.graph.control_dependencies(None):
             result = switch_ref_or_tensor(result, self.pred)[self.branch]
         self.graph.prevent_fetching(result.op)
-        self.graph.prevent_feeding(result)
         result.op._context = self
         self._know_in_all([result])
         self.brought_in[value] = result
@@ -211,6 +219,8 @@ class CondContext(ControlFlowContext):
         else:
             self._bring_in_inputs(op)
             self._split_control_inputs(op)
+            if is_call(op):  # its body may have operations without inputs
+                op._add_control_input(self.pivot.op)
         self._know_in_all(op.outputs)
         self._hide(op)
 
@@ -369,7 +379,9 @@ class WhileContext(ControlFlowContext):
             self._bring_in_inputs(op)
             _, external = self._split_control_inputs(op)
             # An operation fed by loop invariants alone would run in iterations that never come; the pivot holds it back.
-            free = not op._control_inputs and all(is_constant_enter(tensor.op) for tensor in op._inputs)
+            free = not op._control_inputs and (
+                is_call(op) or all(is_constant_enter(tensor.op) for tensor in op._inputs)
+            )
             if free:
                 self._wait_for_pivot(op)
         else:

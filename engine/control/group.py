@@ -9,7 +9,9 @@ from engine.graph.convert import convert_to_tensor
 from engine.graph.default import get_default_graph, name_scope
 from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.operation import Operation
+from engine.graph.sparse_tensor import SparseTensor
 from engine.graph.tensor import Tensor
+from engine.op.passing import identity
 from engine.op.registry import raw
 from engine.types import nest
 
@@ -37,7 +39,7 @@ def group(*inputs: Any, name: str | None = None) -> Operation:
 
     Raises TypeError for an input that is none of these.
     """
-    ops = [_operation(item) for item in nest.flatten(list(inputs)) if item is not None]
+    ops = [_operation(item) for item in nest.flatten(list(inputs))]
     if not ops:
         return no_op(name=name)
     with name_scope(name, "group_deps", ops) as scope:
@@ -63,11 +65,16 @@ def _wait_for(device: str, ops: Sequence[Operation], name: str | None) -> Operat
 def with_dependencies(dependencies: Sequence[Any], output_tensor: Any, name: str | None = None) -> Any:
     """`output_tensor`, available only after all `dependencies` have run."""
     graph = get_default_graph()
-    beside = output_tensor.values if isinstance(output_tensor, IndexedSlices) else output_tensor
+    beside = (
+        output_tensor.values if isinstance(output_tensor, IndexedSlices | SparseTensor) else output_tensor
+    )
     with (
         name_scope(name, "control_dependency", [*dependencies, output_tensor]) as scope,
         graph.colocate_with(beside),
     ):
+        if isinstance(output_tensor, SparseTensor):
+            with graph.control_dependencies(dependencies):
+                return identity(output_tensor)
         if isinstance(output_tensor, IndexedSlices):
             with graph.control_dependencies(dependencies):
                 return IndexedSlices(
@@ -95,6 +102,8 @@ def tuple(
             raise ValueError("tuple() needs at least one Tensor")
         gate = group(*sorted(gating, key=lambda op: op.name))
         return [
-            with_dependencies([gate], tensor) if isinstance(tensor, Tensor | IndexedSlices) else tensor
+            with_dependencies([gate], tensor)
+            if isinstance(tensor, Tensor | IndexedSlices | SparseTensor)
+            else tensor
             for tensor in tensors
         ]

@@ -234,13 +234,3 @@ class TensorArray:
 def _ordering(handle: Tensor) -> Tensor:
     with control_dependencies([handle]):
         return convert_to_tensor(0.0, name="flow")
-
-
-def flow_of(value: Any) -> Any:
-    """A TensorArray travels through loops and branches as its flow; anything else as it is."""
-    return value.flow if isinstance(value, TensorArray) else value
-
-
-def with_flow(original: Any, tensor: Tensor) -> Any:
-    """`tensor`, or the TensorArray `original` with it as its flow."""
-    return original._with_flow(tensor) if isinstance(original, TensorArray) else tensor

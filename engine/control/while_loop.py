@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine.control import composite
 from engine.control.context import WhileContext, check_invariant, switch_ref_or_tensor
-from engine.control.tensor_array import flow_of, with_flow
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import get_default_graph, name_scope
 from engine.graph.keys import GraphKeys
 from engine.graph.tensor import Tensor
 from engine.op.registry import raw
 from engine.types import nest
-from engine.types.shape import TensorShape, as_shape
+from engine.types.shape import TensorShape
 
 __all__ = ["while_loop"]
 
@@ -37,9 +37,10 @@ def while_loop(
     variable a shape that it has in every iteration, where it changes.  parallel_iterations: how many iterations may be under
     way at once.  maximum_iterations: an int scalar that bounds the count.
 
-    Both functions are called once, now.  Returns the variables' last values: a structure like loop_vars, or a lone tensor for a
-    list of one (unless return_same_structure).  Raises TypeError and ValueError for arguments that do not fit, a predicate that
-    is no scalar bool, a body that returns another structure or dtype, or a shape that changes without an invariant.
+    Both functions are called once, now.  Returns the variables' last values in the lists and tuples that `body` returned, or a
+    lone tensor where there is but one (unless return_same_structure).  Raises TypeError and ValueError for arguments that do not
+    fit, a predicate that is no scalar bool, a body that returns another structure or dtype, or a shape that changes without an
+    invariant.
     """
     with name_scope(name, "while", loop_vars if isinstance(loop_vars, list | tuple) else []):
         if not loop_vars:
@@ -68,8 +69,10 @@ def while_loop(
         result = _build(context, cond, body, loop_vars, shape_invariants)
         if limit is not None:
             result = result[1]
-            return result[0] if len(loop_vars[1]) == 1 and not return_same_structure else result
-        return result[0] if len(result) == 1 and not return_same_structure else result
+            alone = len(loop_vars[1]) == 1
+        else:
+            alone = len(context.loop_exits) == 1
+        return result[0] if alone and not return_same_structure else result
 
 
 def _counted(
@@ -99,7 +102,7 @@ def _counted(
 
 
 def _match_invariants(loop_vars: Any, invariants: Any) -> list[TensorShape]:
-    """A shape for each flat loop variable.  Raises ValueError if the structures differ."""
+    """A shape for each tensor of the loop variables.  Raises ValueError if the structures differ."""
     found: list[TensorShape] = []
 
     def match(variable: Any, invariant: Any) -> None:
@@ -114,7 +117,7 @@ def _match_invariants(loop_vars: Any, invariants: Any) -> list[TensorShape]:
             for each, shape in zip(variable, invariant, strict=True):
                 match(each, shape)
         else:
-            found.append(as_shape(invariant))
+            found.extend(composite.invariants_of(variable, invariant))
 
     match(list(loop_vars), list(invariants) if isinstance(invariants, list | tuple) else invariants)
     return found
@@ -128,19 +131,21 @@ def _build(
     invariants: list[TensorShape] | None,
 ) -> Any:
     structure = loop_vars
-    flat = [convert_to_tensor(flow_of(each)) for each in nest.flatten(structure)]
+    flat = [convert_to_tensor(each) for each in composite.flatten(structure)]
+    if invariants is None:
+        invariants = composite.own_invariants(structure, flat)
     with context.entered():
         enters = context.enter_loop_vars(flat, invariants)
         merges = [_merge(enter) for enter in enters]
         context.pivot_for_pred = merges[0]
-        predicate = convert_to_tensor(cond(*_pack(structure, merges)))
+        predicate = convert_to_tensor(cond(*composite.pack(structure, merges)))
         _check_predicate(predicate)
         context.pivot = raw.LoopCond(predicate, name="LoopCond")
         switches = [switch_ref_or_tensor(merge, context.pivot) for merge in merges]
         inside = [_identity(switch[1]) for switch in switches]
         context.pivot_for_body = inside[0]
-        result = body(*_pack(structure, inside))
-        following = _flat_result(structure, result, merges)
+        result = body(*composite.pack(structure, inside))
+        result, following = _flat_result(structure, result, merges)
         for merge, value in zip(merges, following, strict=True):
             nxt = (
                 raw.RefNextIteration(value)
@@ -154,7 +159,8 @@ def _build(
         ]
         context.loop_exits = exits
         context.leave(exits)
-    return _pack(structure, exits)
+    # In the lists and tuples that the body returned, which need not be those of the loop variables.
+    return nest.pack_sequence_as(result, nest.flatten(composite.pack(structure, exits)))
 
 
 def _merge(enter: Tensor) -> Tensor:
@@ -180,15 +186,8 @@ def _check_predicate(predicate: Tensor) -> None:
         )
 
 
-def _pack(structure: Any, flat: Sequence[Tensor]) -> Any:
-    packed = [
-        with_flow(original, tensor) for original, tensor in zip(nest.flatten(structure), flat, strict=True)
-    ]
-    return nest.pack_sequence_as(structure, packed)
-
-
-def _flat_result(structure: Any, result: Any, merges: Sequence[Tensor]) -> list[Tensor]:
-    """The body's results as tensors, checked against the loop variables."""
+def _flat_result(structure: Any, result: Any, merges: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
+    """The body's results, as a structure of all loop variables and as tensors, checked against the loop variables."""
     if not nest.is_nested(result) or (
         len(structure) == 1 and nest.is_nested(structure[0]) and not _same(structure, result)
     ):
@@ -199,8 +198,13 @@ def _flat_result(structure: Any, result: Any, merges: Sequence[Tensor]) -> list[
         raise ValueError(
             f"The body of a while_loop must return the structure of loop_vars: {error}"
         ) from None
+    other = composite.differently(list(structure), list(result))
+    if other is not None:
+        raise TypeError(
+            f"A loop variable enters the loop as {other[0]!r} and is {other[1]!r} after one iteration; it must stay what it is"
+        )
     found = []
-    for i, (value, merge) in enumerate(zip(map(flow_of, nest.flatten(list(result))), merges, strict=True)):
+    for i, (value, merge) in enumerate(zip(composite.flatten(list(result)), merges, strict=True)):
         if value is None:
             raise ValueError(
                 f"None values not supported: the body of the while_loop returned None for loop variable {i}"
@@ -212,7 +216,7 @@ def _flat_result(structure: Any, result: Any, merges: Sequence[Tensor]) -> list[
                 f"('{tensor.name}') after one iteration; it must keep its dtype"
             )
         found.append(tensor)
-    return found
+    return result, found
 
 
 def _same(structure: Any, result: Any) -> bool:

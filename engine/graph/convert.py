@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine.graph.default import get_default_graph
 from engine.graph.tensor import Tensor
 from engine.types.dtypes import DType, as_dtype
 
@@ -56,7 +57,7 @@ def convert_to_tensor(
             raise ValueError(
                 f"Tensor conversion requested dtype {wanted.name} for Tensor with dtype {value.dtype.name}: {value!r}"
             )
-        return value
+        return _inside(value)
     for function in _conversions_for(type(value)):
         if wanted is None and preferred_dtype is not None:
             try:
@@ -80,7 +81,13 @@ def _checked(result: Any, value: Any, dtype: DType | None) -> Tensor:
         raise TypeError(
             f"The conversion of {value!r} gave dtype {result.dtype.name} where {dtype.name} was asked for"
         )
-    return result
+    return _inside(result)
+
+
+def _inside(tensor: Tensor) -> Tensor:
+    """`tensor`; in a function's body, what stands there for one from outside."""
+    graph = get_default_graph()
+    return graph.capture(tensor) if graph._building_function else tensor
 
 
 def internal_convert_to_tensor_or_indexed_slices(

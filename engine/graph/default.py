@@ -121,6 +121,8 @@ def name_scope(name: str | None, default_name: str | None = None, values: Any = 
 def graph_of(values: Iterable[Any]) -> Graph:
     """The graph of the first tensor or operation among `values`, or the default graph; ValueError if they are of several."""
     found: Any = None
+    if get_default_graph()._building_function:  # what it is given from outside is captured
+        return get_default_graph()
     for value in values:
         graph = getattr(value, "graph", None)
         if not isinstance(graph, Graph):

@@ -28,6 +28,10 @@ class Graph:
     Nodes are only ever added.  Any number of threads may build one graph; each has its own scopes.
     """
 
+    _building_function = (
+        False  # whether it is a function's body, into which tensors of other graphs are captured
+    )
+
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._nodes: dict[str, Operation] = {}
@@ -40,6 +44,9 @@ class Graph:
         self._unfetchable: set[Any] = set()
         self._seed: int | None = None
         self._versions_producer = 1882
+        self._functions: dict[
+            str, Any
+        ] = {}  # the library: `Function`s by name, which is the type of their calls
 
     # Growing.
 
@@ -102,6 +109,8 @@ class Graph:
         """
         del input_types, compute_device  # part of TensorFlow 1's signature; both follow from the rest here
         definition = op_def or lookup(op_type)
+        if definition is None and op_type in self._functions:
+            definition = self._functions[op_type].opdef
         if definition is None:
             near = difflib.get_close_matches(op_type, [each.name for each in _all_ops()], 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
@@ -493,6 +502,10 @@ class Graph:
     def clear_collection(self, name: Any) -> None:
         self._check_not_finalized()
         self._collections.pop(name, None)
+
+    def capture(self, tensor: Tensor) -> Tensor:
+        """What stands for `tensor` in this graph: itself, but in a function's body (`engine.graph.function`)."""
+        return tensor
 
     # Default graph and GraphDef.
 

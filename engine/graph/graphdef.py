@@ -10,6 +10,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from engine.graph.attr_value import attr_to_proto
+from engine.graph.function_def import graph_library
 from engine.graph.importer import import_graph_def
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def graph_to_def(graph: Graph, from_version: int | None = None, add_shapes: bool
             if add_shapes and op.outputs:
                 shapes = tuple(tensor.shape for tensor in op.outputs)
                 node.attr["_output_shapes"].CopyFrom(attr_to_proto(shapes))
+        library = graph_library(graph)
+        if library is not None:
+            result.library.CopyFrom(library)
     return result
 
 

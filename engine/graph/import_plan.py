@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import heapq
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from engine.graph.attr_value import attr_from_proto
@@ -102,9 +103,13 @@ class Plan:
         return ref[0] in self.built and ref[1] < len(self.built[ref[0]].outputs)
 
 
-def make_plan(graph_def: Any, mapped: Mapped, producer_op_list: Any) -> Plan:
+def make_plan(
+    graph_def: Any, mapped: Mapped, producer_op_list: Any, functions: Mapping[str, Any] = MappingProxyType({})
+) -> Plan:
     """Read a GraphDef.  Raises ValueError, naming the node, for what `import_graph_def` cannot build."""
-    unknown = dict.fromkeys(node.op for node in graph_def.node if lookup(node.op) is None)
+    unknown = dict.fromkeys(
+        node.op for node in graph_def.node if lookup(node.op) is None and node.op not in functions
+    )
     if unknown:
         _raise_unknown(graph_def, list(unknown))
     nodes: dict[str, Node] = {}
@@ -135,14 +140,7 @@ def _raise_unknown(graph_def: Any, types: list[str]) -> NoReturn:
     text = f"Node '{first.name}': no op of type '{first.op}' is registered."
     if near:
         text += f" Did you mean '{near[0]}'?"
-    if any(function.signature.name == first.op for function in graph_def.library.function):
-        text += (
-            " It is a function of the GraphDef's library: have the functions inlined where the graph is made."
-        )
-    else:
-        text += (
-            " An op is registered by a call of engine.op.registry.op(...); import the module with it first."
-        )
+    text += " An op is registered by a call of engine.op.registry.op(...); import the module with it first."
     if len(types) > 1:
         text += f" Not registered either: {', '.join(types[1:])}."
     raise ValueError(text)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from engine.graph.function_def import library_functions
 from engine.graph.import_plan import MERGES, Mapped, Node, Plan, Ref, make_plan, parse_ref
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
@@ -40,7 +41,7 @@ def import_graph_def(
     that is not there.  The graph is then as it was before.
     """
     del op_dict
-    from engine.graph.default import get_default_graph, name_scope
+    from engine.graph.default import get_default_graph, graph_of, name_scope
 
     message = _as_graph_def(graph_def)
     if input_map is None:
@@ -51,17 +52,21 @@ def import_graph_def(
         return_elements = tuple(return_elements)
         if not all(isinstance(element, str) for element in return_elements):
             raise TypeError("Argument `return_elements` must be a list of strings.")
-    plan = make_plan(message, Mapped.parse(input_map), producer_op_list)
+    functions = library_functions(message.library, graph_of(input_map.values())._functions)
+    plan = make_plan(message, Mapped.parse(input_map), producer_op_list, functions)
     with name_scope(name, "import", list(input_map.values())):
         graph = get_default_graph()
         with graph._lock:
             graph._check_not_finalized()
-            before = graph.version
+            before, library = graph.version, dict(graph._functions)
             try:
+                for function in functions.values():
+                    function.add_to_graph(graph)
                 plan.mapped.convert(graph, name)
                 return _Builder(graph, plan).build(return_elements)
             except BaseException:
                 _roll_back(graph, before)
+                graph._functions = library
                 raise
 
 

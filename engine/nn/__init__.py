@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.nn.embedding import *
 from engine.op.activation import *
 from engine.op.batchnorm import *
 from engine.op.bias import *

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ def build(opdef: OpDef, args: Sequence[Any], keywords: dict[str, Any], name: str
     values = _bind(opdef, args, keywords)
     attrs = _given_attrs(opdef, keywords)
     default = get_default_graph()
+    if default._building_function:
+        return _build(opdef, default.capture_all(values), attrs, default, name)  # type: ignore[attr-defined]
     graph = _graph_of(values, default)
     if graph is not default:  # as TensorFlow does: a node goes where its inputs are
         with graph.as_default():
@@ -428,7 +430,7 @@ def _normal_tensor(value: Any) -> Any:
     return value if isinstance(value, np.ndarray) else np.asarray(value)
 
 
-_NORMALIZERS = {
+_NORMALIZERS: dict[str, Callable[[Any], Any]] = {
     "type": _normal_type,
     "int": _normal_int,
     "float": _normal_float,
@@ -436,6 +438,7 @@ _NORMALIZERS = {
     "string": _normal_string,
     "shape": as_shape,
     "tensor": _normal_tensor,
+    "func": lambda message: message,
 }
 
 set_builder(build)

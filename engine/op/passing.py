@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.graph.sparse_tensor import SparseTensor
 from engine.op.kernels import shape_text
 from engine.op.registry import NotDifferentiable, op, raw
 from engine.op.samples import Sample, arrays, random_array
@@ -210,7 +211,11 @@ bitcast_op = op(
 
 
 def identity(input: Any, name: str | None = None) -> Any:
-    """A tensor with the value of `input`."""
+    """A tensor with the value of `input`; of a SparseTensor, one whose three parts are such tensors."""
+    if isinstance(input, SparseTensor):
+        return SparseTensor(
+            *(raw.Identity(part) for part in (input.indices, input.values, input.dense_shape))
+        )
     return raw.Identity(input, name=name)
 
 

@@ -8,7 +8,7 @@ An input or output is ``name: T`` (the dtype in the type attr T), ``name: float3
 reference to a variable's buffer), ``name: N * T`` (as many tensors as the int attr N says) or ``name: list(Tlist)`` (one tensor
 for each dtype in the attr Tlist).  An attr is ``name: kind [= default]``; the kinds are `type`, a set of dtypes (named, as
 `floats`, or written out, ``{float32, int32}``), `int`, ``int >= 1``, `float`, `bool`, `string`, ``{'SAME', 'VALID'}``, `shape`,
-`tensor`, and ``list(…)`` of these.
+`tensor`, `func` (a function's name, as a message), and ``list(…)`` of these.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _parse_attr(text: str) -> AttrSpec:
             kind, allowed = "string", tuple(ast.literal_eval(member) for member in members)
         else:
             kind, allowed = "type", tuple(dtypes.as_dtype(member) for member in members)
-    if kind not in ("type", "int", "float", "bool", "string", "shape", "tensor"):
+    if kind not in ("type", "int", "float", "bool", "string", "shape", "tensor", "func"):
         raise ValueError(f"attr '{name}' has the unknown kind '{kind_text}'")
     default = None
     if has_default:

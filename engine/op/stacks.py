@@ -36,6 +36,25 @@ op(
 )
 
 
+def _copy(k: Any, handle: Any) -> Any:
+    with handle.lock:
+        made = k.resources.stack(k.step.container, f"{k.op.name}/{k.frame}/{k.iteration}", handle.limit)
+        k.write(made, handle.value, kind="copy")
+    return made
+
+
+# The engine's own: a loop around a backward loop, but not around the forward one, goes through the same history in each of
+# its iterations.
+op(
+    "_StackCopy(handle: resource) -> copy: resource",
+    kernel=_copy,
+    shape=lambda node: SCALAR,
+    grad=NotDifferentiable,
+    samples=_BY_HAND,
+    stateful=True,
+)
+
+
 def _push(k: Any, handle: Any, element: Any) -> Any:
     with handle.lock:
         below = handle.value

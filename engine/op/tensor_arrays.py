@@ -7,6 +7,7 @@ up what is written to one index, and an element never written reads as zeros.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,16 @@ def _write_element(k: Any, handle: Any, index: int, value: Any) -> None:
         k.write_item(handle, index, value)
 
 
+def _shape_of_unwritten(handle: Any, index: int) -> TensorShape:
+    """The shape of the zeros that an element stands for until it is written, as far as it is known."""
+    if index in handle.shapes:
+        return TensorShape.of(handle.shapes[index])
+    if handle.options.identical_element_shapes and handle.value:
+        return TensorShape.of(handle.shapes[next(iter(handle.value))])
+    shape: TensorShape = handle.element_shape
+    return shape
+
+
 def _read_element(k: Any, handle: Any, index: int) -> Any:
     """Read one element.  Raises InvalidArgumentError, naming the index, if there is none."""
     with handle.lock:
@@ -114,15 +125,11 @@ def _read_element(k: Any, handle: Any, index: int) -> Any:
                 f"TensorArray {handle.name}: Tried to read from index {index} but array size is: {handle.size}"
             )
         if index not in handle.value:
-            shape = TensorShape.of(handle.shapes[index]) if index in handle.shapes else handle.element_shape
-            if not handle.options.sums or not shape.is_fully_defined():
-                why = (
-                    f"it has not been written to and its element shape is not fully defined: {shape}"
-                    if handle.options.sums
-                    else "it has not been written to"
-                )
+            shape = _shape_of_unwritten(handle, index)
+            if not shape.is_fully_defined():
                 raise _invalid(
-                    f"TensorArray {handle.name}: Could not read from TensorArray index {index} because {why}."
+                    f"TensorArray {handle.name}: Could not read from TensorArray index {index} because it has not been written "
+                    f"to, and its element shape is not fully defined: {shape}."
                 )
             return np.zeros(tuple(shape.as_list()), handle.dtype.np_dtype)
         value = handle.value[index]
@@ -141,26 +148,65 @@ def _write(k: Any, handle: Any, index: Any, value: Any, flow: Any) -> Any:
     return flow
 
 
-def _grad_handle(op: Any, flow: Any, source: str | None = None) -> tuple[Any, Any]:
+def _grad_handle(op: Any, flow: Any) -> tuple[Any, Any]:
     """The gradient array of the array that `op` (in the forward graph) takes as its first input, and a flow after it."""
     handle = op.inputs[0]
     from engine.graph.default import get_default_graph, name_scope
 
     graph = get_default_graph()
+    source = _source_of(op, graph.get_name_scope())
+    scope = _iteration_of_call(handle, source)
     with name_scope(None, "TensorArrayGrad", [handle]), graph.colocate_with(handle.op):
-        made = raw.TensorArrayGradV3(handle, flow, source=source or _source_of(flow))
+        if scope is None:
+            made = raw.TensorArrayGradV3(handle, flow, source=source)
+        else:
+            made = raw._TensorArrayGradIn(handle, flow, scope, source=source, name="TensorArrayGradIn")
         with graph.control_dependencies([made[0]]):
             ordered = raw.Identity(flow, name="gradient_flow")
     return made[0], ordered
 
 
-def _source_of(tensor: Any) -> str:
-    """The name of the call of `gradients` that `tensor` belongs to: arrays of different calls are kept apart."""
-    parts: list[str] = tensor.op.name.split("/")
-    found = [i for i, part in enumerate(parts) if part.startswith("gradients")]
+def _source_of(op: Any, scope: str) -> str:
+    """The name of the call of `gradients` that goes through `op`: arrays of different calls are kept apart.
+
+    Its gradient is built in the scope "<call>/<op>_grad".  The names of the tensors that arrive do not say it: in the gradient
+    of a gradient, the name of the first call is also in them.
+    """
+    call, found, _ = scope.rpartition(f"/{op.name}_grad")
     if not found:
-        raise ValueError(f"'{tensor.name}' is not inside a call of gradients()")
-    return "/".join(parts[: found[-1] + 1])
+        raise ValueError(f"The gradient of '{op.name}' is not inside a call of gradients()")
+    return call
+
+
+_scopes: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def _iteration_of_call(handle: Any, source: str) -> Any:
+    """Where `gradients` was called in a loop, of an array outside of it: a handle of which each iteration has its own.
+
+    Each iteration has gradients of its own.  None where there is no such loop.
+    """
+    from engine.graph.default import get_default_graph
+
+    graph = get_default_graph()
+    loop = _loop_around(graph._get_control_flow_context())
+    while loop is not None and loop.is_backward:
+        loop = _loop_around(loop.outer)
+    maker = handle.op
+    while maker.type in ("Enter", "Switch", "Identity", "TensorArrayGradV3"):
+        maker = maker._inputs[0].op
+    home = _loop_around(maker._context)
+    if loop is None or (maker.type == "TensorArrayV3" and home is not None and home.is_inside(loop)):
+        return None
+    made = _scopes.setdefault(loop, {})
+    if source not in made:
+        with graph.control_dependencies(None), loop.entered():
+            made[source] = raw.StackV2(0, elem_type="float32", name="gradients_of_iteration")
+    return made[source]
+
+
+def _loop_around(context: Any) -> Any:
+    return None if context is None else context.while_context()
 
 
 def _after_forward(flow_out: Any, grad: Any) -> Any:
@@ -195,8 +241,7 @@ def _read(k: Any, handle: Any, index: Any, flow: Any) -> Any:
 
 
 def _read_grad(op: Any, grad: Any) -> Any:
-    # The name of the call of gradients() is in the gradient's own name; a flow from the forward graph has none.
-    handle, ordered = _grad_handle(op, op.inputs[2], _source_of(grad))
+    handle, ordered = _grad_handle(op, op.inputs[2])
     flow = raw.TensorArrayWriteV3(
         handle, op.inputs[1], grad, ordered, name="TensorArrayWrite/TensorArrayWriteV3"
     )
@@ -234,7 +279,7 @@ def _gather(k: Any, handle: Any, indices: Any, flow: Any) -> Any:
 
 
 def _gather_grad(op: Any, grad: Any) -> Any:
-    handle, ordered = _grad_handle(op, op.inputs[2], _source_of(grad))
+    handle, ordered = _grad_handle(op, op.inputs[2])
     flow = raw.TensorArrayScatterV3(
         handle, op.inputs[1], grad, ordered, name="TensorArrayScatter/TensorArrayScatterV3"
     )
@@ -303,7 +348,7 @@ def _concat(k: Any, handle: Any, flow: Any) -> Any:
 
 
 def _concat_grad(op: Any, grad: Any, _: Any) -> Any:
-    handle, ordered = _grad_handle(op, op.inputs[1], _source_of(grad))
+    handle, ordered = _grad_handle(op, op.inputs[1])
     flow = raw.TensorArraySplitV3(
         handle, grad, op.outputs[1], ordered, name="TensorArraySplit/TensorArraySplitV3"
     )
@@ -370,11 +415,11 @@ op(
 )
 
 
-def _gradient_array(k: Any, handle: Any, flow: Any) -> Any:
+def _gradient_array(k: Any, handle: Any, flow: Any, scope: Any = None) -> Any:
     with handle.lock:
         made = k.resources.tensor_array(
             k.step.container,
-            f"{handle.name}@{k.attrs['source']}",
+            f"{handle.name}@{k.attrs['source']}" + ("" if scope is None else f"@{scope.name}"),
             handle.dtype,
             handle.size,
             handle.element_shape,
@@ -388,6 +433,17 @@ def _gradient_array(k: Any, handle: Any, flow: Any) -> Any:
 
 op(
     "TensorArrayGradV3(handle: resource, flow_in: float32; source: string) -> grad_handle: resource, flow_out: float32",
+    kernel=_gradient_array,
+    shape=lambda node: [TensorShape.of((2,)), SCALAR],
+    grad=NotDifferentiable,
+    samples=_BY_HAND,
+    stateful=True,
+)
+
+# The engine's own: one gradient array for each `scope`, a handle that each iteration of a loop makes anew.
+op(
+    "_TensorArrayGradIn(handle: resource, flow_in: float32, scope: resource; source: string) "
+    "-> grad_handle: resource, flow_out: float32",
     kernel=_gradient_array,
     shape=lambda node: [TensorShape.of((2,)), SCALAR],
     grad=NotDifferentiable,

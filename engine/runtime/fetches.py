@@ -10,6 +10,7 @@ import numpy as np
 from engine.graph.graph import Graph
 from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.operation import Operation
+from engine.graph.sparse_tensor import SparseTensor, SparseTensorValue
 from engine.graph.tensor import Tensor
 from engine.op.const import to_array
 from engine.types import dtypes
@@ -59,6 +60,9 @@ class Fetches:
             keyed = {key: self._mapper(each) for key, each in fetch.items()}
             make: Any = type(fetch) if isinstance(fetch, dict) else dict
             return lambda results: make((key, member(results)) for key, member in keyed.items())
+        if isinstance(fetch, SparseTensor):
+            three = [self._element(part) for part in (fetch.indices, fetch.values, fetch.dense_shape)]
+            return lambda results: SparseTensorValue(*[part(results) for part in three])
         if isinstance(fetch, IndexedSlices):
             parts = [self._element(part) for part in (fetch.values, fetch.indices)]
             shape = self._element(fetch.dense_shape) if fetch.dense_shape is not None else None
@@ -129,6 +133,12 @@ def _pairs(key: Any, value: Any) -> Iterator[tuple[Any, Any]]:
             raise ValueError(f"A feed of {len(key)} tensors needs {len(key)} values, not {value!r}")
         for each, part in zip(key, value, strict=True):
             yield from _pairs(each, part)
+    elif isinstance(key, SparseTensor):
+        if not isinstance(value, tuple | list) or len(value) != 3:
+            raise ValueError(
+                f"A SparseTensor is fed with a SparseTensorValue (indices, values, dense_shape), not {value!r}"
+            )
+        yield from zip((key.indices, key.values, key.dense_shape), value, strict=True)
     elif isinstance(key, IndexedSlices):
         values = tuple(value)
         yield key.values, values[0]

@@ -19,6 +19,7 @@ from engine.graph.graph import Graph
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
 from engine.passes.build import Builder
+from engine.passes.inline import inline
 from engine.passes.prune import prune
 from engine.passes.stage import Stage
 from engine.runtime import driver as drivers
@@ -197,7 +198,7 @@ class BaseSession:
                         stage = prune(
                             self._builder.stage(), signature.feeds, signature.fetches, signature.targets
                         )
-                        executable = Executable(stage)
+                        executable = Executable(inline(stage, self._graph._functions))
                     except errors.OpError as error:
                         self._point_at_operation(error)
                         raise

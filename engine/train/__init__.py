@@ -11,3 +11,4 @@ from engine.train.momentum import *
 from engine.train.optimizer import *
 from engine.train.rmsprop import *
 from engine.graph.graphdef import write_graph
+from engine.graph.meta_graph import export_meta_graph, import_meta_graph

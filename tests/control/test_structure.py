@@ -78,6 +78,21 @@ def test_side_effects_happen_in_the_taken_branch_only() -> None:
         assert session.run(v) == 1.0
 
 
+def test_a_value_in_a_branch_can_be_fed_and_one_in_a_loop_cannot() -> None:
+    made = []
+
+    def compute(x: tf.Tensor) -> tf.Tensor:
+        made.append(x + 1)
+        return made[-1]
+
+    result = tf.cond(tf.placeholder_with_default(True, []), lambda: compute(tf.constant(7)) * 2, lambda: 0)
+    tf.while_loop(lambda i: i < 3, compute, [0])
+    with tf.Session() as session:
+        assert session.run(result, {made[0]: 5}) == 10
+        with pytest.raises(ValueError, match="may not be fed"):
+            session.run(result, {made[1]: 5})
+
+
 @pytest.mark.parametrize("times", [0, 1, 5])
 def test_zero_and_more_iterations(times: int) -> None:
     n = tf.placeholder(tf.int32, [])
@@ -131,6 +146,21 @@ def test_nested_structures_travel_through_a_loop() -> None:
         assert session.run(result) == {"a": 8, "b": (5.0, [0])}
 
 
+def test_the_result_comes_in_the_lists_and_tuples_that_the_body_returned() -> None:
+    def cond(i: Any, *_: Any) -> Any:
+        return i < 3
+
+    with tf.Session() as session:
+        pair = tf.while_loop(cond, lambda i, j: (i + 1, j), [0, 1])
+        assert isinstance(pair, tuple)
+        assert session.run(pair) == (3, 1)
+        assert isinstance(tf.while_loop(cond, lambda i, j: [i + 1, j], (0, 1)), list)
+        assert isinstance(tf.while_loop(cond, lambda i: (i + 1,), [0]), tf.Tensor)
+        assert isinstance(tf.while_loop(cond, lambda i: i + 1, (0,), return_same_structure=True), list)
+        nested = tf.while_loop(lambda p: p[0] < 3, lambda p: [(p[0] + 1, p[1])], [(0, 1)])
+        assert session.run(nested) == [(3, 1)]
+
+
 @pytest.mark.parametrize(
     ("build", "kind", "message"),
     [
@@ -162,6 +192,7 @@ def test_nested_structures_travel_through_a_loop() -> None:
             TypeError,
             "positive",
         ),
+        (lambda: tf.group(None), TypeError, "got None"),
     ],
 )
 def test_mistakes_are_named(build: Any, kind: type[Exception], message: str) -> None:

@@ -74,7 +74,10 @@ def test_reading_twice_is_explained() -> None:
         (lambda: fresh().write(0, 1.0).write(0, 2.0).flow, "index 0 because it has already been written to"),
         (lambda: fresh().write(5, 1.0).flow, "index 5 but array is not resizeable and size is: 2"),
         (lambda: fresh().write(-1, 1.0).flow, "index -1"),
-        (lambda: fresh().write(0, 1.0).read(1), "index 1 because it has not been written to"),
+        (
+            lambda: fresh(infer_shape=False).write(0, 1.0).read(1),
+            "index 1 because it has not been written to",
+        ),
         (lambda: fresh().read(7), "read from index 7 but array size is: 2"),
         (lambda: fresh().unstack([1.0, 2.0, 3.0]).flow, "index 2 but array is not resizeable"),
         (lambda: fresh().split([1.0, 2.0], [1, 2]).flow, "sum of lengths is 3"),
@@ -88,6 +91,11 @@ def test_reading_twice_is_explained() -> None:
 def test_mistakes_are_explained(build: Any, message: str) -> None:
     with pytest.raises(errors.InvalidArgumentError, match=message):
         run(build())
+
+
+def test_what_has_not_been_written_is_zeros_of_the_shape_that_all_elements_have() -> None:
+    assert run(fresh().write(0, [3.0, 4.0]).read(1)).tolist() == [0.0, 0.0]
+    assert run(fresh().write(0, 1.0).stack()).tolist() == [1.0, 0.0]
 
 
 def test_a_static_shape_that_does_not_fit_is_refused_while_building() -> None:

@@ -115,7 +115,7 @@ def answer_together(tf: Any, message: Any, questions: list[dict[str, Any]]) -> l
                     dense = [None if g is None else tf.convert_to_tensor(g) for g in found]
                     wanted["gradients"] = [g for g in dense if g is not None]
                     wanted["connected"] = [g is not None for g in dense]
-                except (LookupError, TypeError, ValueError) as error:
+                except (LookupError, NotImplementedError, TypeError, ValueError) as error:
                     wanted["gradient_error"] = _reason(error)
             fetches.append(wanted)
         with tf.Session(graph=graph) as session:

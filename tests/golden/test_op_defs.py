@@ -17,7 +17,10 @@ from engine.op.signature import ArgSpec, AttrSpec
 from engine.types.dtypes import as_dtype, by_name
 
 # What the engine has of its own, and why; anything else must be TensorFlow's.
-OWN: dict[str, str] = {}
+OWN: dict[str, str] = {
+    "_StackCopy": "a gradient taken inside a loop of what is outside of it reads the same history in each iteration",
+    "_TensorArrayGradIn": "a gradient taken inside a loop of what is outside of it has an array of its own in each iteration",
+}
 
 
 @cache

@@ -369,11 +369,6 @@ def test_loops_are_closed(graph: Graph) -> None:
             "Node 'x': no op of type 'Identitty'.*'Identity'.*registered by",
         ),
         (
-            "node {name: 'x' op: 'F'} library {function {signature {name: 'F'}}}",
-            {},
-            "function of the GraphDef's library",
-        ),
-        (
             "node {name: 'x' op: 'Nope'} node {name: 'y' op: 'Nada'}",
             {},
             "'Nope'.*Not registered either: Nada",

@@ -73,3 +73,15 @@ def test_a_stack_made_in_a_loop_is_one_for_each_iteration() -> None:
 
     with tf.Session() as session:
         assert session.run(tf.while_loop(lambda i, _: i < 5, body, [0, 0.0])[1]) == 10.0
+
+
+def test_a_copy_is_popped_by_itself() -> None:
+    handle = stack()
+    second = push(handle, 2.0, [push(handle, 1.0)])
+    with tf.control_dependencies([second]):
+        copy = raw._StackCopy(handle=handle, name="copy")
+    popped = [pop(copy, [])]
+    popped.append(pop(copy, popped))
+    below = pop(handle, popped)
+    with tf.Session() as session:
+        assert session.run([*popped, below]) == [2.0, 1.0, 2.0]

@@ -237,8 +237,9 @@ def _while(tf: Any, scope: Scope, options: Any, starts: Any, bodies: Any, result
 
 def _array(tf: Any, scope: Scope, options: Any, body: Any, start: Any) -> Any:
     """A loop that reads from one TensorArray and writes to another."""
-    rows = tf.TensorArray(tf.float32, size=ROWS).unstack(scope.inputs[-1])
-    written = tf.TensorArray(tf.float32, size=ROWS)
+    dtype = scope.inputs[-1].dtype
+    rows = tf.TensorArray(dtype, size=ROWS).unstack(scope.inputs[-1])
+    written = tf.TensorArray(dtype, size=ROWS)
 
     def step(i: Any, value: Any, array: Any) -> Any:
         value = tf.tanh(build(tf, body, scope.inside(i, [value + rows.read(i)])))
@@ -275,9 +276,10 @@ def _slope(tf: Any, scope: Scope, a: Any, by: Any) -> Any:
 class Built:
     """A program in the default graph: inputs, the scalar that is made of its value, and that one's gradients by the inputs."""
 
-    def __init__(self, tf: Any, tree: Any) -> None:
+    def __init__(self, tf: Any, tree: Any, dtype: Any = None) -> None:
         shapes = [[SIZE]] * INPUTS + [[ROWS, SIZE]]
-        self.inputs = [tf.placeholder(tf.float32, shape, name=f"x{k}") for k, shape in enumerate(shapes)]
+        dtype = tf.float32 if dtype is None else dtype
+        self.inputs = [tf.placeholder(dtype, shape, name=f"x{k}") for k, shape in enumerate(shapes)]
         value = build(tf, tree, Scope(self.inputs))
         self.result = tf.reduce_sum(value * [1.0, -2.0, 0.5], name="result")
         found = tf.gradients(self.result, self.inputs)
