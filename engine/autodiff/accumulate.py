@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.autodiff.loop import GradientContext, LoopGradient, inside, runtime_shape, zeros
+from engine.autodiff.backward import GradientContext, inside, runtime_shape, zeros
+from engine.autodiff.loop import LoopGradient
 from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor

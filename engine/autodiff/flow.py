@@ -10,12 +10,16 @@ from typing import Any
 
 from engine.autodiff import slices
 from engine.autodiff.accumulate import accumulate, accumulate_slices
-from engine.autodiff.gradients import RegisterGradient, no_gradient
-from engine.autodiff.loop import GradientContext
-from engine.control.context import CondContext, WhileContext, output_context
+from engine.autodiff.backward import GradientContext
+from engine.autodiff.gradients import RegisterGradient
+from engine.autodiff.guards import is_cond_switch, is_loop_merge, is_loop_switch
+from engine.autodiff.higher import carry, unsupported
+from engine.autodiff.history import pops_of, pushed
+from engine.control.context import CondContext, output_context
 from engine.graph.default import get_default_graph
 from engine.graph.indexed_slices import IndexedSlices
 from engine.graph.operation import Operation
+from engine.graph.tensor import Tensor
 from engine.op.registry import raw
 
 
@@ -28,9 +32,8 @@ def _backward_loop() -> GradientContext | None:
 @RegisterGradient("Switch")
 @RegisterGradient("RefSwitch")
 def _switch(op: Operation, *grads: Any) -> Any:
-    context = op._context
-    if isinstance(context, WhileContext):
-        loop = _backward_loop()
+    loop = _backward_loop()
+    if is_loop_switch(op):
         assert loop is not None
         merge = loop.gradient.switches.get(op)
         if merge is not None:
@@ -39,14 +42,20 @@ def _switch(op: Operation, *grads: Any) -> Any:
                 slices.close_loop(merge, grads[1])
             return None, None
         if grads[0] is None:
+            if grads[1] is not None and loop.gradient.has_pushed:
+                raise unsupported(op, "a part of it comes when the rest has gone on")
             return None, None
-        # The first visit, from the Exit: the back edge is filled in at the second.
+        # The first visit, from the Exit: the back edge is filled in at the second, unless all has come from inside already.
         merge = slices.merge([grads[0], grads[0]], name="b_switch")
         loop.gradient.switches[op] = merge
+        if grads[1] is not None:
+            slices.close_loop(merge, grads[1])
         return merge, None
-    if isinstance(context, CondContext):
-        if grads[1 - context.branch] is None:
+    if is_cond_switch(op):
+        if grads[1 - op._context.branch] is None:
             return None, None
+        return slices.merge(grads, name="cond_grad"), None
+    if loop is not None:
         return slices.merge(grads, name="cond_grad"), None
     on_false = slices.switch(grads[0], op._inputs[1])[0]
     on_true = slices.switch(grads[1], op._inputs[1])[1]
@@ -56,14 +65,20 @@ def _switch(op: Operation, *grads: Any) -> Any:
 @RegisterGradient("Merge")
 @RegisterGradient("RefMerge")
 def _merge(op: Operation, grad: Any, _: Any) -> Any:
-    context = output_context(op._inputs[0].op)
     loop = _backward_loop()
-    if isinstance(context, WhileContext):
+    if is_loop_merge(op):
         assert loop is not None and loop.pivot is not None
         return slices.switch(grad, loop.pivot)
-    if isinstance(context, CondContext):
+    context = output_context(op._inputs[0].op)
+    if isinstance(context, CondContext) and context is not op._context:
         pred = context.pred if loop is None else loop.gradient.backward_predicate(context)
         return slices.switch(grad, pred, name="cond_grad")
+    if loop is not None:
+        decided = loop.gradient.guards.branches(op)
+        if decided is None:
+            raise unsupported(op, "no predicate decides which of its inputs is alive")
+        sides = slices.switch(grad, loop.gradient.real_value(decided[0]), name="cond_grad")
+        return [sides[branch] for branch in decided[1]]
     chosen = [raw.Equal(op.outputs[1], i) for i in range(len(op._inputs))]
     return [slices.switch(grad, each)[1] for each in chosen]
 
@@ -75,13 +90,12 @@ def _exit(op: Operation, grad: Any) -> Any:
     assert loop is not None
     if not loop.back_prop:
         return None
-    if isinstance(op._context, GradientContext):
-        raise TypeError(
-            f"Second-order gradient for while loops not supported: '{op.name}' is the result of a loop's gradient. "
-            "Write the loop out, or use tf.stop_gradient."
-        )
     loop.known.update(slices.components(grad))
-    return slices.enter(grad, loop.enter)
+    entered = slices.enter(grad, loop.enter)
+    if op._context.is_backward and isinstance(entered, Tensor):
+        # The result of a backward loop has the shape of what was differentiated by; on the way there it may have had others.
+        entered._shape = op._inputs[0]._shape
+    return entered
 
 
 @RegisterGradient("NextIteration")
@@ -106,5 +120,16 @@ def _enter(op: Operation, grad: Any) -> Any:
     return result
 
 
-for _stack_op in ("StackPushV2", "StackPopV2"):
-    no_gradient(_stack_op)
+@RegisterGradient("StackPushV2")
+def _push(op: Operation, grad: Any) -> Any:
+    return None, (grad if pops_of(op) else None)
+
+
+@RegisterGradient("StackPopV2")
+def _pop(op: Operation, grad: Any) -> Any:
+    if pushed(op) is None:  # a stack of the user's: as in TensorFlow, nothing goes through it
+        return None
+    loop = _backward_loop()
+    if loop is None:
+        raise unsupported(op, "the loop that it is in is not differentiated")
+    return None, carry(loop.gradient.loops, op, grad)

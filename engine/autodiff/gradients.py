@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from engine.autodiff.aggregate import aggregate, check_method
-from engine.autodiff.loop import is_loop_switch
+from engine.autodiff.guards import is_loop_switch
+from engine.autodiff.higher import unsupported
+from engine.autodiff.history import readers_of, sources_of
 from engine.autodiff.loops import LoopGradients
 from engine.control.context import is_loop_exit
 from engine.control.group import tuple as gated_tuple
@@ -167,6 +169,11 @@ class _Walk:
         self._gate = gate
         self._arrived: dict[Tensor, list[Gradient]] = {}
         self._pending: dict[Operation, int] = {}
+        self._exits: dict[
+            Operation, int
+        ] = {}  # a loop's Switch → how many gradients will arrive from its Exit
+        self._done: set[Operation] = set()
+        self._on_path: set[Operation] = set()  # what y depends on and what depends on x
         self._loops = LoopGradients()
         self._from_ops: set[Operation] = set()
 
@@ -203,14 +210,15 @@ class _Walk:
         to_ops = {_dense(y).op for y in ys}
         self._from_ops = {_dense(x).op for x in xs}
         between = self._between([_dense(y).op for y in ys], list(self._from_ops))
-        for op in list(between):
-            if is_loop_exit(op):
-                self._loops.include(op, between)
+        self._on_path = set(between)
+        self._loops.include(between)
         pending = self._pending
         for op in between:
-            for tensor in op._inputs:
+            for tensor in sources_of(op):
                 if tensor.op in between:
                     pending[tensor.op] = pending.get(tensor.op, 0) + 1
+                    if tensor is tensor.op.outputs[0] and is_loop_switch(tensor.op):
+                        self._exits[tensor.op] = self._exits.get(tensor.op, 0) + 1
         queue: deque[Operation] = deque()
         for y, grad in zip(ys, y_grads, strict=True):
             tensor = _dense(y)
@@ -226,8 +234,9 @@ class _Walk:
         } | set(stop_ops)
         while queue:
             op = queue.popleft()
+            self._done.add(op)
             in_grads = self._through(op, stop=op in ends)
-            for tensor, grad in zip(op._inputs, in_grads, strict=True):
+            for tensor, grad in zip(sources_of(op), in_grads, strict=True):
                 if grad is not None:
                     self._send(tensor, grad)
                 if tensor.op in pending:
@@ -238,6 +247,8 @@ class _Walk:
         self._loops.finish()
 
     def _send(self, tensor: Tensor, grad: Gradient) -> None:
+        if tensor.op in self._done and tensor.op in self._on_path and not is_loop_switch(tensor.op):
+            raise unsupported(tensor.op, "a part of it comes when the rest has gone on")
         self._arrived.setdefault(tensor, []).append(grad)
 
     def _one_less(self, tensor: Tensor) -> Sequence[Operation]:
@@ -245,8 +256,13 @@ class _Walk:
         op = tensor.op
         self._pending[op] -= 1
         left = self._pending[op]
-        # A loop's Switch is gone through twice: when the gradient of the Exit is there, and when that from inside the loop is.
-        if left != 0 and not (left > 0 and is_loop_switch(op)):
+        if is_loop_switch(op):
+            # It is gone through twice: when the gradient of the Exit is there, and when that from inside the loop is.
+            if tensor is op.outputs[0]:
+                self._exits[op] -= 1
+            if self._exits.get(op, 0) or (left and op in self._done):
+                return ()
+        elif left:
             return ()
         if not is_loop_exit(op):
             return (op,)
@@ -266,25 +282,29 @@ class _Walk:
                 reached.add(op)
                 for tensor in op.outputs:
                     if _is_differentiable(tensor):
-                        stack.extend(tensor.consumers())
+                        stack.extend(readers_of(tensor))
         found: dict[Operation, None] = {}
         queue = deque(to_ops)
         while queue:
             op = queue.popleft()
             if op in reached and op not in found:
                 found[op] = None
-                queue.extend(tensor.op for tensor in op._inputs)
+                queue.extend(tensor.op for tensor in sources_of(op))
         return found
 
     def _through(self, op: Operation, stop: bool) -> list[Gradient]:
-        """The gradients at the inputs of `op`, from those that arrived at its outputs; none where the walk is to stop."""
+        """The gradients at the sources of `op` (`sources_of`), from those at its outputs; none where the walk is to stop."""
         with self._loops.entered(op, before=True):
-            out_grads = [self._sum(tensor) for tensor in op.outputs]
+            halfway = is_loop_switch(op) and self._pending.get(op, 0) > 0
+            out_grads = [self._sum(tensor) for tensor in (op.outputs[:1] if halfway else op.outputs)]
+        if halfway:
+            out_grads.append(None)
+        sources = sources_of(op)
         if stop or all(grad is None for grad in out_grads):
-            return [None] * len(op._inputs)
+            return [None] * len(sources)
         function = get_gradient_function(op)
         if function is NotDifferentiable:
-            return [None] * len(op._inputs)
+            return [None] * len(sources)
         with self._graph._original_op(op), self._colocated(op), self._loops.entered(op, before=False):
             if is_loop_switch(op) and op._context is self._graph._get_control_flow_context():
                 raise _through_initial_value(op, self._from_ops)
@@ -294,11 +314,12 @@ class _Walk:
             with self._graph.name_scope(f"{op.name}_grad"):
                 result = function(op, *out_grads)
                 in_grads = list(result) if isinstance(result, list | tuple) else [result]
-                self._check(op, in_grads)
+                self._check(op, sources, in_grads)
+                in_grads = self._loops.aligned(op, sources, in_grads)
                 if self._gate and sum(1 for grad in in_grads if grad is not None) > 1:
                     with self._graph.device(None), self._graph.colocate_with(None, ignore_existing=True):
                         in_grads = gated_tuple(in_grads)
-        for tensor, grad in zip(op._inputs, in_grads, strict=True):
+        for tensor, grad in zip(sources, in_grads, strict=True):
             if isinstance(grad, Tensor) and tensor.dtype.name not in ("resource", "variant"):
                 try:
                     grad.set_shape(tensor._shape)
@@ -311,13 +332,13 @@ class _Walk:
         return in_grads
 
     @staticmethod
-    def _check(op: Operation, in_grads: Sequence[Gradient]) -> None:
-        if len(in_grads) != len(op._inputs):
+    def _check(op: Operation, sources: Sequence[Tensor], in_grads: Sequence[Gradient]) -> None:
+        if len(in_grads) != len(sources):
             raise ValueError(
                 f"Num gradients {len(in_grads)} generated for op '{op.name}' ({op.type}) do not match num "
-                f"inputs {len(op._inputs)}"
+                f"inputs {len(sources)}"
             )
-        for tensor, grad in zip(op._inputs, in_grads, strict=True):
+        for tensor, grad in zip(sources, in_grads, strict=True):
             if grad is not None and not isinstance(grad, Tensor | IndexedSlices):
                 raise TypeError(
                     f"The gradient function of '{op.name}' ({op.type}) returned {grad!r} for input '{tensor.name}'"

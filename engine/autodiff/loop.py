@@ -12,149 +12,67 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.autodiff import slices
+from engine.autodiff.backward import GradientContext, enter_variable, inside, runtime_shape, zeros
+from engine.autodiff.guards import Guard
 from engine.control.context import (
     CondContext,
     ControlFlowContext,
     WhileContext,
     is_constant_enter,
-    is_loop_exit,
     output_context,
     switch_ref_or_tensor,
 )
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
-from engine.op import fills
 from engine.op.const import constant
 from engine.op.registry import raw
 from engine.op.shapes import constant_value
-from engine.types.dtypes import DType
 
-
-def while_context_of(op: Operation) -> WhileContext | None:
-    """The innermost loop around `op`."""
-    context = op._context
-    return None if context is None else context.while_context()
-
-
-def is_loop_switch(op: Operation) -> bool:
-    """Whether `op` is a loop's own Switch, and not one of a cond inside of it."""
-    return op.opdef.flow == "switch" and isinstance(op._context, WhileContext)
-
-
-@contextlib.contextmanager
-def inside(context: ControlFlowContext | None) -> Iterator[None]:
-    """Build in `context`, or where we are if it is None."""
-    if context is None:
-        yield
-    else:
-        with context.entered():
-            yield
-
-
-def _enter(value: Tensor, context: WhileContext, name: str) -> Tensor:
-    entered: Tensor = raw.Enter(
-        value,
-        frame_name=context.name,
-        is_constant=False,
-        parallel_iterations=context.parallel_iterations,
-        name=name,
-    )
-    context.loop_enters.append(entered)
-    return entered
-
-
-def zeros(shape: Any, dtype: DType) -> Tensor:
-    """Zeros of that shape (a list, or a tensor)."""
-    made: Tensor = fills.zeros(shape, dtype)
-    return made
-
-
-def runtime_shape(value: Tensor) -> Tensor:
-    """The shape of `value` when the graph runs, even if it is known already: a node where the value is, not a constant."""
-    shape: Tensor = raw.Shape(value, name="Shape")
-    return shape
-
-
-class GradientContext(WhileContext):
-    """The context of a backward loop: forward values reach it through `LoopGradient.real_value`."""
-
-    is_backward = True
-
-    def __init__(self, gradient: LoopGradient, forward: WhileContext) -> None:
-        super().__init__(
-            forward.parallel_iterations,
-            forward.back_prop,
-            forward.swap_memory,
-            forward.maximum_iterations,
-            name=forward.name,
-        )
-        self.gradient = gradient
-
-    def add_value(self, value: Tensor) -> Tensor:
-        if value in self.known or value.op._context is self:
-            return self.brought_in.get(value, value)
-        if self.graph._scopes.context is not None:
-            current = self.graph._scopes.context.while_context()
-            if isinstance(current, GradientContext):
-                forward = while_context_of(value.op)
-                if is_loop_exit(value.op) and forward is not None:
-                    forward = forward.outer.while_context() if forward.outer is not None else None
-                if forward is not None and forward is current.gradient.forward:
-                    self.known.add(value)
-                    real = current.gradient.real_value(value)
-                    self.brought_in[value] = real
-                    return real
-        return super().add_value(value)
-
-    def enter(self, value: Tensor, name: str) -> Tensor:
-        """`value` as a variable of this loop, which begins with it."""
-        return _enter(value, self, name)
-
-    def add_op(self, op: Operation) -> None:
-        if op.opdef.name in _MEASURES:
-            source = op._inputs[0].op
-            if while_context_of(source) is self.gradient.forward:
-                # Of a forward value only its size is needed: it is measured there, and that is what the stack keeps.
-                op._remove_all_control_inputs()
-                op._context = source._context
-                op._context.add_op(op)
-                return
-        super().add_op(op)
-
-
-_MEASURES = ("Shape", "Size", "Rank")
+if TYPE_CHECKING:
+    from engine.autodiff.loops import LoopGradients
 
 
 class LoopGradient:
     """The gradient of one forward loop, within one call of `gradients`."""
 
-    def __init__(self, forward: WhileContext, outer: LoopGradient | None) -> None:
+    def __init__(self, forward: WhileContext, outer: LoopGradient | None, loops: LoopGradients) -> None:
         self.forward = forward
-        self._caller: ControlFlowContext | None = (
-            forward.graph._scopes.context
-        )  # where `gradients` was called
+        self.loops = loops
+        self.guards = loops.guards
+        # Where `gradients` was called.
+        self.caller: ControlFlowContext | None = forward.graph._scopes.context
         self.outer = outer
         self.history: dict[Tensor, Tensor] = {}  # forward value → its value in the backward iteration
         self.switches: dict[
             Operation, Any
         ] = {}  # loop Switch → the backward loop's Merge (or Merges) for that variable
+        self.has_pushed = False  # whether gradients arrive inside of the forward loop, at what it pushed
         self.unused_exits: list[Tensor] = []
         self.deferred_exits: list[Tensor] = []
         self.exits = list(forward.loop_exits)
         self.pending_exits = len(self.exits)
         self._forward_sync: Operation | None = None
         self._backward_sync: Operation | None = None
+        # Whether the backward loop is in a loop that `forward` is not in, and so goes through the same history again and again.
+        self._repeated: bool = (
+            outer._repeated if outer is not None else _is_in_another_loop(self.caller, forward)
+        )
         around = forward.outer if outer is None else outer.forward
-        with inside(around):
+        with self._beside(around):
             count, self.forward_index = self._count_up()
         if outer is None:
-            with inside(forward.outer):
+            if self._repeated:
+                assert self.caller is not None
+                count = self.caller.add_value(count)
+            self.count = count
+            with inside(None if self._repeated else forward.outer):
                 self.context = GradientContext(self, forward)
                 self.backward_index = self._count_down(count)
             return
+        self.count = outer.count
         outer.forward.known.add(count)
         history = outer.push_history(count)
         with outer.context.entered():
@@ -170,7 +88,7 @@ class LoopGradient:
             start.op._add_control_input(self.outer.forward_index.op._inputs[0].op)
         with forward.entered():
             forward.known.add(start)
-            entered = _enter(start, forward, "f_count")
+            entered = enter_variable(start, forward, "f_count")
             merge = raw.Merge([entered, entered], name="Merge")[0]
             assert forward.pivot is not None
             switch = raw.Switch(merge, forward.pivot, name="Switch")
@@ -187,7 +105,8 @@ class LoopGradient:
         one = constant(1, name="b_count")
         with context.entered():
             context.known.add(count)
-            entered = _enter(count, context, "b_count")
+            entered = enter_variable(count, context, "b_count")
+            self.start = entered.op
             merge = raw.Merge([entered, entered], name="Merge")[0]
             context.pivot_for_pred = merge
             context.pivot = raw.LoopCond(raw.GreaterEqual(merge, one, name="GreaterEqual"), name="b_count")
@@ -198,6 +117,7 @@ class LoopGradient:
             merge.op._update_input(1, following)
             final: Tensor = raw.Exit(switch[0], name="b_count")
             context.loop_exits.append(final)
+            self.end = final.op
             if self.outer is not None:
                 # What an inner loop pops in one run of it comes before what it pops in the next.
                 self.outer.backward_sync._add_control_input(final.op)
@@ -233,14 +153,15 @@ class LoopGradient:
         """
         graph = self.forward.graph
         with graph.control_dependencies(None):
-            with inside(self._caller), graph.colocate_with(value):
+            with inside(self._home), graph.colocate_with(value):
                 stack = raw.StackV2(constant(-1), elem_type=value.dtype.base_dtype, name="f_acc")
             handle = self.forward.add_value(stack)
             context = output_context(value.op)
             if context is self.forward:
                 with self.forward.entered():
                     push = raw.StackPushV2(handle, value, swap_memory=self.forward.swap_memory)
-                self.forward_index.op._add_control_input(push.op)
+                after = self.forward_sync if self.guards.of(value) else self.forward_index.op
+                after._add_control_input(push.op)
             else:
                 if not isinstance(context, CondContext):
                     raise TypeError(
@@ -256,9 +177,24 @@ class LoopGradient:
         found: Tensor = stack
         return found
 
-    def pop_history(self, history: Tensor, value: Tensor, dead_branch: bool = False) -> Tensor:
-        """In every backward iteration, the value that the matching forward iteration pushed on `history`."""
-        home = history.op._context
+    def push_gradient(self, stack: Tensor, grad: Tensor) -> None:
+        """Push `grad` on a stack in every backward iteration."""
+        with self.forward.graph.control_dependencies(None):
+            handle = self.context.add_value(stack)
+            with self.context.entered():
+                push = raw.StackPushV2(handle, grad, swap_memory=self.context.swap_memory)
+            self.backward_sync._add_control_input(push.op)
+            push.op._add_control_input(self.backward_index.op._inputs[0].op)
+
+    def pop_history(
+        self, history: Tensor, value: Tensor, dead_branch: bool = False, stack: Operation | None = None
+    ) -> Tensor:
+        """In every backward iteration, the value that the matching forward iteration pushed on `history`.
+
+        stack: what made the stack on which `value` was pushed, if `history` is another, with as many elements.
+        """
+        home = history.op._context if stack is None else stack._context
+        bare = () if dead_branch else self.guards.bare(value)
         cond: CondContext | None = None
         context = value.op._context
         while context is not None and context is not home:
@@ -266,8 +202,13 @@ class LoopGradient:
                 cond = context
                 break
             context = context.outer
+        if self._repeated and stack is None:
+            history = self._copied(history)
         with self.forward.graph.control_dependencies(None), self.context.entered():
-            if cond is not None:  # pop only where something was pushed
+            # Pop only where something was pushed.
+            for pred, branch in bare:
+                history = switch_ref_or_tensor(history, self.real_value(pred))[branch]
+            if cond is not None and not bare:
                 branch = 1 - cond.branch if dead_branch else cond.branch
                 history = switch_ref_or_tensor(history, self._known_predicate(cond))[branch]
             pop: Tensor = raw.StackPopV2(history, elem_type=value.dtype.base_dtype)
@@ -275,6 +216,36 @@ class LoopGradient:
         if self.context.parallel_iterations > 1:
             self.backward_sync._add_control_input(pop.op)
         return pop
+
+    @property
+    def _home(self) -> ControlFlowContext | None:
+        """Where the stacks are made."""
+        if not self._repeated:
+            return self.caller
+        return self.forward.outer if self.outer is None else self.outer._home
+
+    @contextlib.contextmanager
+    def _beside(self, context: ControlFlowContext | None) -> Iterator[None]:
+        """Build where the forward loop is."""
+        if not self._repeated:
+            with inside(context):
+                yield
+        else:
+            with self.forward.graph.control_dependencies(None), inside(context):
+                yield
+
+    def _copied(self, history: Tensor) -> Tensor:
+        """The stack as the forward loop left it, for one iteration of the loop in which `gradients` was called."""
+        graph, caller = self.forward.graph, self.caller
+        assert caller is not None
+        loop = caller.while_context()
+        assert loop is not None
+        with graph.control_dependencies(None), caller.entered(), graph.control_dependencies([self.count]):
+            made: Tensor = raw._StackCopy(history, name="StackCopy")
+        pivot = loop.control_pivot()
+        if pivot is not None:
+            made.op._add_control_input(pivot.op)
+        return made
 
     def _known_predicate(self, cond: CondContext) -> Tensor:
         """The predicate of a forward cond in the backward iteration."""
@@ -313,11 +284,30 @@ class LoopGradient:
         real = owner.pop_history(history, value)
         return real if owner is self else self.context.add_value(real)
 
+    @property
+    def guard(self) -> Guard:
+        """On what it depends whether the forward loop runs, in the loop around it."""
+        return self.guards.of_loop(self.forward)
+
+    def zeros_like(self, value: Tensor) -> Tensor:
+        """In the backward iteration, zeros of the shape of the forward loop's `value`, alive where that is."""
+        dtype = value.dtype.base_dtype
+        if not value._shape.is_fully_defined():
+            with inside(self.forward):
+                shape = runtime_shape(value)
+            with self.outside():
+                history = self.push_history(shape)
+            return zeros(self.pop_history(history, shape), dtype)
+        made = constant(0, dtype, value._shape.as_list())
+        for pred, branch in self.guards.of(value):
+            made = switch_ref_or_tensor(made, self.real_value(pred))[branch]
+        return made
+
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
         """Leave the backward loops for a moment, to where `gradients` was called."""
         scopes = self.forward.graph._scopes
-        before, scopes.context = scopes.context, self._caller
+        before, scopes.context = scopes.context, self.caller
         try:
             yield
         finally:
@@ -335,7 +325,8 @@ class LoopGradient:
 
     def finish(self) -> None:
         """Close backward variables whose gradient in one iteration does not depend on the one before: zeros from then on."""
-        for merge, *rest in map(slices.components, self.switches.values()):
+        for switch, merged in self.switches.items():
+            merge, *rest = slices.components(merged)
             if merge.op._inputs[0] is not merge.op._inputs[1]:
                 continue
             entering = merge.op._inputs[0]
@@ -345,6 +336,10 @@ class LoopGradient:
                     following = raw.NextIteration(
                         constant(0, merge.dtype, shape.as_list()), name="NextIteration"
                     )
+            elif self.forward.is_backward:
+                # A variable of a backward loop has the shape of what it is the gradient of, another in each iteration.
+                with self.context.entered():
+                    following = raw.NextIteration(self.zeros_like(switch.outputs[1]), name="NextIteration")
             else:
                 with inside(self.context.outer):
                     nothing = zeros(runtime_shape(entering.op._inputs[0]), merge.dtype)
@@ -354,6 +349,12 @@ class LoopGradient:
             for each in rest:  # of slices: zeros in the rows where there was something
                 with self.context.entered():
                     each.op._update_input(1, raw.NextIteration(each.op._inputs[0], name="NextIteration"))
+
+
+def _is_in_another_loop(caller: ControlFlowContext | None, forward: WhileContext) -> bool:
+    """Whether `gradients` was called in a loop that is not around `forward`, and will go through it in each iteration."""
+    around = forward.outer.while_context() if forward.outer is not None else None
+    return caller is not None and caller.while_context() is not around
 
 
 def _constant_enter_behind(value: Tensor) -> Operation | None:

@@ -6,7 +6,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from engine.autodiff.loop import LoopGradient, inside, is_loop_switch, runtime_shape, while_context_of, zeros
+from engine.autodiff.backward import inside, runtime_shape, while_context_of, zeros
+from engine.autodiff.guards import Guards, is_cond_switch, is_loop_switch
+from engine.autodiff.higher import aligned
+from engine.autodiff.history import stack_of
+from engine.autodiff.loop import LoopGradient
 from engine.control.context import CondContext, WhileContext, is_loop_exit, switch_ref_or_tensor
 from engine.graph.default import get_default_graph
 from engine.graph.operation import Operation
@@ -19,25 +23,42 @@ class LoopGradients:
     """The loops that one call of `gradients` goes through."""
 
     def __init__(self) -> None:
+        self.guards = Guards()
         self._by_loop: dict[WhileContext, LoopGradient] = {}
 
-    def include(self, exit_op: Operation, between: dict[Operation, None]) -> None:
-        """The walk will meet this Exit: make its loop's gradient, and take all exits of the loop into the walk."""
-        forward = while_context_of(exit_op)
-        assert forward is not None
+    def include(self, between: dict[Operation, None]) -> None:
+        """The walk will meet the operations `between`: make the gradients of their loops, and take all exits of these in."""
+        for op in list(between):
+            if is_loop_exit(op):
+                forward = while_context_of(op)
+                if forward is None:
+                    raise _without_context(op)
+                self._include(forward, between)
+            elif op.type == "StackPushV2":
+                # What its loops give may have no gradient, and what is pushed inside has.
+                for forward in _loops_between(stack_of(op), op):
+                    self._include(forward, between)
+                    self._by_loop[forward].has_pushed = True
+
+    def _include(self, forward: WhileContext, between: dict[Operation, None]) -> None:
         if forward in self._by_loop:
             return
-        outer_loop = forward.outer.while_context() if forward.outer is not None else None
+        outer_loop = _loop_outside(forward)
         outer = self._by_loop.get(outer_loop) if outer_loop is not None else None
-        gradient = self._by_loop[forward] = LoopGradient(forward, outer)
+        gradient = self._by_loop[forward] = LoopGradient(forward, outer, self)
         for each in gradient.exits:
-            between.setdefault(each.op)
+            op = each.op
+            while (
+                is_loop_exit(op) or op.type == "Identity"
+            ):  # with gate_gradients there is an Identity between a backward loop's Switch and Exit
+                between.setdefault(op)
+                op = op._inputs[0].op
 
     def of(self, op: Operation, before: bool) -> LoopGradient | None:
         """The gradient of the loop around `op`; `before` an Exit is taken to be in the loop outside."""
         loop = while_context_of(op)
         if before and is_loop_exit(op) and loop is not None:
-            loop = loop.outer.while_context() if loop.outer is not None else None
+            loop = _loop_outside(loop)
         return self._by_loop.get(loop) if loop is not None else None
 
     @contextlib.contextmanager
@@ -77,7 +98,7 @@ class LoopGradients:
             return ()
         ready = [each.op for each in gradient.deferred_exits if has_gradient(each.op)]
         gradient.unused_exits.extend(each for each in gradient.deferred_exits if not has_gradient(each.op))
-        if ready:
+        if ready or gradient.has_pushed:
             for unused in gradient.unused_exits:
                 if unused.dtype.base_dtype.is_floating or unused.dtype.base_dtype.is_complex:
                     send(unused, self.zeros_for_exit(unused))
@@ -87,7 +108,7 @@ class LoopGradients:
         """A zero gradient for a loop's result that nothing was computed from."""
         forward = while_context_of(exit_.op)
         assert forward is not None
-        outer_loop = forward.outer.while_context() if forward.outer is not None else None
+        outer_loop = _loop_outside(forward)
         outer = self._by_loop.get(outer_loop) if outer_loop is not None else None
         dtype = exit_.dtype.base_dtype
         if outer is None:
@@ -112,6 +133,8 @@ class LoopGradients:
         gradient = self.of(op, before=False)
         if gradient is None:
             return zeros_outside_loops(op, index)
+        if self.guards.bare(value) and not is_cond_switch(op):
+            return gradient.zeros_like(value)
         context = op._context
         dead_branch = op.opdef.flow == "switch"
         dtype = value.dtype.base_dtype
@@ -134,9 +157,43 @@ class LoopGradients:
             history = gradient.push_history(shape, dead_branch)
         return zeros(gradient.pop_history(history, shape, dead_branch), dtype)
 
+    def aligned(self, op: Operation, sources: Sequence[Tensor], grads: Sequence[Any]) -> list[Any]:
+        """The gradients of `op` at its `sources`, each alive where its source is (see `engine.autodiff.higher.aligned`)."""
+        found = list(grads)
+        if not self.guards.is_bare(op):
+            return found
+        for i, (tensor, grad) in enumerate(zip(op._inputs, grads, strict=False)):
+            gradient = self.of(tensor.op, before=True)
+            if grad is not None and gradient is not None:
+                with gradient.context.entered():
+                    found[i] = aligned(gradient, tensor, grad)
+        return found
+
     def finish(self) -> None:
         for gradient in self._by_loop.values():
             gradient.finish()
+
+
+def _without_context(op: Operation) -> TypeError:
+    return TypeError(
+        f"There is no gradient of '{op.name}': it is the result of a loop of which this graph has the nodes, and not "
+        "which of them belong to it. A GraphDef does not say that, and a MetaGraphDef says it only of loops that "
+        "tf.while_loop made, not of those that tf.gradients did. Call tf.gradients in the graph in which the loop was built."
+    )
+
+
+def _loop_outside(loop: WhileContext) -> WhileContext | None:
+    return loop.outer.while_context() if loop.outer is not None else None
+
+
+def _loops_between(stack: Operation, push: Operation) -> list[WhileContext]:
+    """The loops around a push that its stack is not in, the outermost first."""
+    found: list[WhileContext] = []
+    limit, loop = while_context_of(stack), while_context_of(push)
+    while loop is not None and loop is not limit:
+        found.append(loop)
+        loop = _loop_outside(loop)
+    return found[::-1]
 
 
 def zeros_outside_loops(op: Operation, index: int) -> Tensor:
