@@ -188,6 +188,9 @@ class Program:
                         queue.append(successor)
         if placed != len(self.items):
             self._report_cycle([item for item in self.items if waiting[item.index] > 0])
+        for item in self.items:
+            if item.node.type == "_Retval" and item.frame.parent is not None:
+                self._report_fetch_in_loop(item)
 
     def _frame_of(self, item: Item) -> FrameSpec:
         node = item.node
@@ -219,6 +222,21 @@ class Program:
                 error.attach(node)
                 raise error
         return found or self.root
+
+    def _report_fetch_in_loop(self, item: Item) -> None:
+        """What is fetched has a frame of its own through a control dependency: one value for each iteration."""
+        name, output = item.node.inputs[0]
+        producer = self.by_name[name].node
+        inside = next((source for source in producer.control_inputs if self.by_name[source].frame.parent), "")
+        error = errors.InvalidArgumentError(
+            None,
+            None,
+            f"'{name}:{output}' cannot be fetched: it runs in every iteration of the loop '{item.frame.name}'"
+            + (f", since it waits for '{inside}', which is inside" if inside else "")
+            + ". Depend on what tf.while_loop returns.",
+        )
+        error.attach(producer)
+        raise error
 
     def _report_cycle(self, stuck: Sequence[Item]) -> None:
         inside = {item.index for item in stuck}

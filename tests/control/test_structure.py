@@ -93,6 +93,25 @@ def test_a_value_in_a_branch_can_be_fed_and_one_in_a_loop_cannot() -> None:
             session.run(result, {made[1]: 5})
 
 
+def test_waiting_outside_of_a_loop_for_what_is_inside_is_refused() -> None:
+    made = []
+
+    def body(i: tf.Tensor) -> tf.Tensor:
+        made.append(i + 1)
+        return made[-1]
+
+    tf.while_loop(lambda i: i < 3, body, [0])
+    with tf.control_dependencies([made[0]]):
+        waits = tf.constant(1, name="waits")
+    with (
+        tf.Session() as session,
+        pytest.raises(
+            tf.errors.InvalidArgumentError, match="'waits:0' cannot be fetched.*waits for 'while/add'"
+        ),
+    ):
+        session.run(waits)
+
+
 @pytest.mark.parametrize("times", [0, 1, 5])
 def test_zero_and_more_iterations(times: int) -> None:
     n = tf.placeholder(tf.int32, [])
