@@ -174,11 +174,23 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     made.close()
 
 
+_open: list[socket.socket] = []
+
+
+@pytest.fixture(autouse=True)
+def _hang_up() -> Iterator[None]:
+    """Close the connections that a test made."""
+    yield
+    while _open:
+        _open.pop().close()
+
+
 class Peer:
     """A front end by hand."""
 
     def __init__(self, address: Path, greet: bool = True) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _open.append(self.socket)
         self.socket.settimeout(10)
         self.socket.connect(str(address))
         self.lines = Lines(self.socket, 1 << 24)

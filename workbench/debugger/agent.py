@@ -7,6 +7,7 @@ misbehaves is cut off, and another may connect.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import selectors
@@ -69,6 +70,9 @@ class Agent:
     def close(self) -> None:
         """Stop listening; what has been sent still arrives."""
         self._closed = True
+        with contextlib.suppress(OSError):  # wakes the thread that waits for a connection
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
         self._address.unlink(missing_ok=True)
         connection = self._connection
         if connection is not None:
