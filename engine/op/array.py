@@ -12,7 +12,7 @@ from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op.const import constant
 from engine.op.kernels import integer, ints, shape_text
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import ANY, HOST, NotDifferentiable, op, raw
 from engine.op.samples import Sample, arrays, random_array
 from engine.op.shapes import SCALAR, constant_value, constant_value_as_shape
 from engine.types import dtypes, errors
@@ -28,9 +28,9 @@ __all__ = ["expand_dims", "rank", "reshape", "shape", "shape_n", "size", "squeez
 def _shape(k: Any, *values: Any) -> Any:
     dtype = k.attrs["out_type"].np_dtype
     return (
-        tuple(k.xp.asarray(value.shape, dtype=dtype) for value in values)
+        tuple(np.asarray(value.shape, dtype=dtype) for value in values)
         if k.op.type == "ShapeN"
-        else k.xp.asarray(values[0].shape, dtype=dtype)
+        else np.asarray(values[0].shape, dtype=dtype)
     )
 
 
@@ -56,6 +56,7 @@ shape_op = op(
     grad=NotDifferentiable,
     samples=_asked,
     reference=lambda x, **_: np.array(_measure(x), np.int64),
+    memory={"input": ANY, "output": HOST},
 )
 
 
@@ -71,24 +72,27 @@ shape_n_op = op(
     grad=NotDifferentiable,
     samples=_asked_together,
     reference=lambda values, **_: [np.array(_measure(x), np.int64) for x in values],
+    memory={"input": ANY, "output": HOST},
 )
 
 size_op = op(
     "Size(input: T; T: type, out_type: index = int32) -> output: out_type",
-    kernel=lambda k, x: k.xp.asarray(x.size, dtype=k.attrs["out_type"].np_dtype),
+    kernel=lambda k, x: np.asarray(x.size, dtype=k.attrs["out_type"].np_dtype),
     shape=lambda node: SCALAR,
     grad=NotDifferentiable,
     samples=_asked,
     reference=lambda x, **_: np.array(sum(1 for _ in np.ndindex(*x.shape))),
+    memory={"input": ANY, "output": HOST},
 )
 
 rank_op = op(
     "Rank(input: T; T: type) -> output: int32",
-    kernel=lambda k, x: k.xp.asarray(len(x.shape), dtype="int32"),
+    kernel=lambda k, x: np.asarray(len(x.shape), dtype="int32"),
     shape=lambda node: SCALAR,
     grad=NotDifferentiable,
     samples=arrays((2, 3), (), (0, 2, 1)),
     reference=lambda x, **_: np.array(x.ndim),
+    memory={"input": ANY, "output": HOST},
 )
 
 
@@ -203,6 +207,7 @@ reshape_op = op(
     grad=lambda node, g: (_like_input(node, g), None),
     samples=_reshapes,
     reference=_refilled,
+    memory={"tensor": ANY, "shape": HOST, "output": ANY},
 )
 
 
@@ -265,6 +270,7 @@ squeeze_op = op(
     grad=_like_input,
     samples=_squeezes,
     reference=_squeeze_reference,
+    memory=ANY,
 )
 
 
@@ -274,7 +280,8 @@ def _expand_dims(k: Any, x: Any, axis: Any) -> Any:
         raise errors.InvalidArgumentError(
             None, None, f"Tried to expand dim index {at} for tensor with {len(x.shape)} dimensions."
         )
-    return k.xp.expand_dims(x, at)
+    at += len(x.shape) + 1 if at < 0 else 0
+    return x.reshape((*x.shape[:at], 1, *x.shape[at:]))
 
 
 def _expand_dims_shape(node: Any) -> TensorShape:
@@ -302,6 +309,7 @@ expand_dims_op = op(
     grad=lambda node, g: (_like_input(node, g), None),
     samples=_expansions,
     reference=lambda x, axis, **_: np.stack([x], axis=int(axis)),
+    memory={"input": ANY, "dim": HOST, "output": ANY},
 )
 
 

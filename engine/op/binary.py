@@ -17,6 +17,7 @@ from engine.op.broadcasting import fully_known_and_equal, unbroadcast
 from engine.op.const import constant
 from engine.op.elementwise import INEXACT, conjugate
 from engine.op.fills import ones_like, zeros_like
+from engine.op.kernels import invalid, require
 from engine.op.registry import Kernel, OpDef, op, raw
 from engine.op.samples import Sample, pairs, random_array
 from engine.types import dtypes, errors
@@ -48,6 +49,7 @@ def binary(
         grad=grad,
         samples=samples,
         reference=reference,
+        int32_on_host=True,
     )
 
 
@@ -127,8 +129,8 @@ def scalar_mul(scalar: Any, x: Any, name: str | None = None) -> Any:
 
 
 def _pow(k: Any, x: Any, y: Any) -> Any:
-    if x.dtype.kind == "i" and (y < 0).any():
-        raise errors.InvalidArgumentError(None, None, "Integers to negative integer powers are not allowed")
+    if x.dtype.kind == "i":
+        require(k, y < 0, lambda: invalid("Integers to negative integer powers are not allowed"))
     return k.xp.power(x, y)
 
 

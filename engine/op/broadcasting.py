@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.op.kernels import shape_text
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import HOST, NotDifferentiable, op, raw
 from engine.op.samples import Sample, array
 from engine.types import errors
 from engine.types.shape import TensorShape
@@ -66,6 +66,7 @@ op(
     grad=NotDifferentiable,
     samples=_gradient_args_samples,
     reference=_gradient_args_reference,
+    memory=HOST,
 )
 
 

@@ -35,7 +35,7 @@ def build(opdef: OpDef, args: Sequence[Any], keywords: dict[str, Any], name: str
 
 def _build(opdef: OpDef, values: Sequence[Any], attrs: dict[str, Any], graph: Graph, name: str | None) -> Any:
     signature = opdef.signature
-    full_name = graph._full_name(name or opdef.name)
+    full_name = graph._full_name(name or opdef.name.lstrip("_"))
     scopes = graph._scopes
     # What the node needs, constants and a control-flow context's Switches and Enters, is named inside its own scope.
     outer, scopes.name = scopes.name, full_name
@@ -210,7 +210,7 @@ def _convert_one(
         tensor = convert_to_tensor(value, dtype, const_name, preferred, as_ref=spec.is_ref)
     except (TypeError, ValueError) as error:
         own = _own_dtype(value)
-        if own is None or dtype is None:
+        if own is None or dtype is None or own.base_dtype is dtype:  # its dtype is not what is wrong with it
             raise type(error)(f"Input '{spec.name}' of {opdef.name} '{full_name}': {error}") from None
         raise TypeError(
             f"Input '{spec.name}' of '{opdef.name}' Op has type {own.name} that does not match "

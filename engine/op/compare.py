@@ -82,6 +82,7 @@ def _equality(name: str, function: str, when_incompatible: bool) -> OpDef:
         grad=NotDifferentiable,
         samples=samples,
         reference=reference,
+        int32_on_host=True,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.graph.convert import register_tensor_conversion_function
 from engine.graph.tensor import Tensor
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import ANY, NotDifferentiable, op, raw
 from engine.op.samples import untested
 from engine.types import dtypes
 from engine.types.dtypes import DType, as_dtype
@@ -23,10 +23,11 @@ def _const_shape(node: Any) -> TensorShape:
 
 const = op(
     "Const(; value: tensor, dtype: type) -> output: dtype",
-    kernel=lambda k: k.xp.asarray(k.attrs["value"]),
+    kernel=lambda k: np.asarray(k.attrs["value"]),
     shape=_const_shape,
     grad=NotDifferentiable,
     samples=untested("tests/op/test_const.py"),
+    memory=ANY,
 )
 
 

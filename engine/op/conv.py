@@ -11,7 +11,7 @@ from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op import conv_samples, im2col
 from engine.op.kernels import ints, invalid, shape_text
-from engine.op.registry import op, raw
+from engine.op.registry import HOST, op, raw
 from engine.op.shapes import constant_value_as_shape
 from engine.op.windows import (
     Windows,
@@ -220,6 +220,7 @@ op(
     grad=_backprop_input_gradient,
     samples=conv_samples.backprop_input_samples,
     reference=conv_samples.backprop_input_reference,
+    memory={"input_sizes": HOST},
 )
 
 op(
@@ -229,6 +230,7 @@ op(
     grad=_backprop_filter_gradient,
     samples=conv_samples.backprop_filter_samples,
     reference=conv_samples.backprop_filter_reference,
+    memory={"filter_sizes": HOST},
 )
 
 

@@ -9,11 +9,12 @@ import numpy as np
 
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import control_dependencies, name_scope
+from engine.op import cuda
 from engine.op.array import rank, shape
 from engine.op.fills import zeros_like
 from engine.op.joining import concat
-from engine.op.kernels import invalid, shape_text
-from engine.op.registry import op, raw
+from engine.op.kernels import invalid, require, shape_text
+from engine.op.registry import op, raw, register_kernel
 from engine.op.samples import Sample, array, random_array
 from engine.op.shapes import broadcast
 from engine.types import dtypes
@@ -127,8 +128,7 @@ op(
 )
 
 
-def _sparse_cross_entropy(k: Any, features: Any, labels: Any) -> Any:
-    xp, dtype = k.xp, features.dtype
+def _check_labels(k: Any, features: Any, labels: Any) -> None:
     if features.ndim != 2 or labels.ndim != 1 or features.shape[0] != labels.shape[0]:
         raise invalid(
             "logits must be 2-D, labels 1-D, and both must have the same first dimension: got logits shape "
@@ -137,14 +137,23 @@ def _sparse_cross_entropy(k: Any, features: Any, labels: Any) -> Any:
     rows, classes = features.shape
     if classes == 0:
         raise invalid(f"Must have at least one class, but got logits shape {shape_text(features.shape)}")
-    if rows == 0:
-        return xp.zeros((0,), dtype), xp.zeros(features.shape, dtype)
     wrong = (labels < 0) | (labels >= classes)
-    if wrong.any():
-        raise invalid(
+    require(
+        k,
+        wrong,
+        lambda: invalid(
             f"Received a label value of {int(labels[wrong][0])} which is outside the valid range of [0, {classes}).  "
             f"Label values: {' '.join(map(str, labels[:20].tolist()))}{' …' if rows > 20 else ''}",
-        )
+        ),
+    )
+
+
+def _sparse_cross_entropy(k: Any, features: Any, labels: Any) -> Any:
+    xp, dtype = k.xp, features.dtype
+    _check_labels(k, features, labels)
+    rows = features.shape[0]
+    if rows == 0:
+        return xp.zeros((0,), dtype), xp.zeros(features.shape, dtype)
     shifted, exp, total, log_total = _log_sum(xp, _widened(features))
     index = labels.astype(xp.int64, copy=False)[:, None]
     loss = (log_total - xp.take_along_axis(shifted, index, axis=1))[:, 0]
@@ -193,6 +202,19 @@ op(
     samples=_sparse_cross_entropy_samples,
     reference=_sparse_cross_entropy_reference,
 )
+
+
+@register_kernel(
+    "SparseSoftmaxCrossEntropyWithLogits",
+    device="CUDA",
+    dtypes=(dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64),
+)
+def _fused_sparse_cross_entropy(k: Any, features: Any, labels: Any) -> Any:
+    """One CUDA kernel for the losses and their gradient."""
+    _check_labels(k, features, labels)
+    if not features.size:
+        return k.xp.zeros((0,), features.dtype), k.xp.zeros(features.shape, features.dtype)
+    return cuda.sparse_cross_entropy(k.xp, features, labels)
 
 
 # Public functions.

@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.op import shapes
 from engine.op.elementwise import conjugate, is_half
-from engine.op.registry import Kernel, OpDef, op, raw
+from engine.op.registry import HOST, Kernel, OpDef, op, raw
 from engine.op.samples import Sample, array, random_array
 from engine.types import dtypes, errors
 from engine.types.shape import TensorShape
@@ -114,6 +114,7 @@ def _op(name: str, kernel: Kernel, grad: Any, samples: Any, reference: Callable[
         grad=grad,
         samples=samples,
         reference=reference,
+        memory={"axis": HOST},
     )
 
 

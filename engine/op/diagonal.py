@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.op.kernels import integer, invalid, shape_text, zeros
-from engine.op.registry import op, raw
+from engine.op.registry import HOST, op, raw
 from engine.op.samples import Sample, arrays, random_array
 from engine.op.shapes import unchanged
 from engine.types.dtypes import DType
@@ -257,6 +257,7 @@ op(
     grad=lambda node, g: (raw.MatrixBandPart(g, *node.inputs[1:]), None, None),
     samples=_bands,
     reference=_band_reference,
+    memory={"num_lower": HOST, "num_upper": HOST},
 )
 
 

@@ -27,9 +27,10 @@ from engine.graph.default import name_scope
 from engine.op.binary import binary, own_dtype
 from engine.op.broadcasting import unbroadcast
 from engine.op.elementwise import INEXACT, conjugate, in_float32
+from engine.op.kernels import invalid, require
 from engine.op.registry import Kernel, NotDifferentiable, raw
 from engine.op.samples import Sample, pairs, random_array
-from engine.types import dtypes, errors
+from engine.types import dtypes
 
 __all__ = [
     "div", "div_no_nan", "divide", "floor_div", "floordiv", "floormod", "mod", "realdiv", "truediv", "truncatediv",
@@ -41,8 +42,8 @@ def _divisor_checked(body: Kernel) -> Kernel:
     """Decorator: an integer divisor of 0 is an error, where NumPy warns and gives 0."""
 
     def kernel(k: Any, x: Any, y: Any) -> Any:
-        if y.dtype.kind in "iu" and not y.all() and x.size:
-            raise errors.InvalidArgumentError(None, None, "Integer division by zero")
+        if y.dtype.kind in "iu" and x.size and (k.xp is not np or not y.all()):
+            require(k, y == 0, lambda: invalid("Integer division by zero"))
         return body(k, x, y)
 
     return kernel

@@ -50,6 +50,7 @@ def unary(
         grad=grad,
         samples=samples,
         reference=reference,
+        int32_on_host=True,
     )
 
 
@@ -175,7 +176,7 @@ rsqrt = unary(
 
 
 def _reciprocal(k: Any, x: Any) -> Any:
-    if x.dtype.kind == "i" and not x.all():
+    if x.dtype.kind == "i" and (k.xp is not np or not x.all()):
         # C leaves it undefined and NumPy gives the least integer; TensorFlow has no CPU kernel for integers.
         return k.xp.where(x == 0, x, k.xp.reciprocal(x))
     return k.xp.reciprocal(x)

@@ -10,7 +10,7 @@ import numpy as np
 from engine.op import shapes
 from engine.op.kernels import filled
 from engine.op.reduce import axes_of, either, function_of, kept, reduction, reference_by, samples_of
-from engine.op.registry import Kernel, NotDifferentiable, OpDef, op, raw
+from engine.op.registry import HOST, Kernel, NotDifferentiable, OpDef, op, raw
 from engine.op.samples import Sample, array, random_array
 from engine.types import dtypes, errors
 from engine.types.shape import TensorShape
@@ -180,6 +180,7 @@ def _position_op(name: str, method: str, best: Callable[..., Any], indices: str,
         grad=NotDifferentiable,
         samples=_position_samples,
         reference=_position_reference(best),
+        memory={"dimension": HOST},
     )
 
 

@@ -16,7 +16,7 @@ from engine.op.array import shape as shape_of
 from engine.op.const import constant
 from engine.op.kernels import filled, ints, shape_text
 from engine.op.kernels import zeros as empty_zeros
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import HOST, NotDifferentiable, op, raw
 from engine.op.samples import Sample, arrays, random_array
 from engine.op.shapes import constant_value_as_shape, unchanged
 from engine.types import dtypes, errors
@@ -78,6 +78,8 @@ fill_op = op(
     grad=_fill_grad,
     samples=_fills,
     reference=_repeated,
+    memory={"dims": HOST},
+    int32_on_host=True,
 )
 
 
@@ -140,6 +142,8 @@ broadcast_to_op = op(
     grad=_broadcast_to_grad,
     samples=_broadcasts,
     reference=_stretched,
+    memory={"shape": HOST},
+    int32_on_host=True,
 )
 
 zeros_like_op = op(
@@ -149,6 +153,7 @@ zeros_like_op = op(
     grad=NotDifferentiable,
     samples=arrays(),
     reference=lambda x, **_: np.full(x.shape, b"" if x.dtype == object else 0, x.dtype),
+    int32_on_host=True,
 )
 
 ones_like_op = op(
@@ -159,6 +164,7 @@ ones_like_op = op(
     grad=NotDifferentiable,
     samples=arrays(),
     reference=lambda x, **_: np.full(x.shape, 1, x.dtype),
+    int32_on_host=True,
 )
 
 

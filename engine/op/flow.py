@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from engine.graph.operation import Operation
-from engine.op.registry import NotDifferentiable, op
+from engine.op.registry import ANY, HOST, NotDifferentiable, op
 from engine.op.samples import untested
 from engine.op.shapes import SCALAR, UNKNOWN, no_outputs, unchanged
 from engine.types import errors
@@ -55,7 +57,7 @@ def _merge_kernel(k: Any, *inputs: Any) -> Any:
     """`inputs` holds the live input and None elsewhere."""
     for i, value in enumerate(inputs):
         if value is not None:
-            return value, k.xp.asarray(i, dtype="int32")
+            return value, np.asarray(i, dtype="int32")
     raise errors.InternalError(None, None, "A Merge ran without a live input")
 
 
@@ -76,6 +78,7 @@ switch = op(
     shape=_switch_shape,
     samples=_BY_HAND,
     flow="switch",
+    memory={"data": ANY, "pred": HOST, "output_false": ANY, "output_true": ANY},
 )
 ref_switch = op(
     "RefSwitch(data: Ref(T), pred: bool; T: type) -> output_false: Ref(T), output_true: Ref(T)",
@@ -84,6 +87,7 @@ ref_switch = op(
     samples=_BY_HAND,
     flow="switch",
     allows_uninitialized=True,
+    memory={"pred": HOST},
 )
 merge = op(
     "Merge(inputs: N * T; T: type, N: int >= 1) -> output: T, value_index: int32",
@@ -91,6 +95,7 @@ merge = op(
     shape=_merge_shape,
     samples=_BY_HAND,
     flow="merge",
+    memory={"inputs": ANY, "output": ANY, "value_index": HOST},
 )
 ref_merge = op(
     "RefMerge(inputs: N * Ref(T); T: type, N: int >= 1) -> output: Ref(T), value_index: int32",
@@ -99,6 +104,7 @@ ref_merge = op(
     samples=_BY_HAND,
     flow="merge",
     allows_uninitialized=True,
+    memory={"value_index": HOST},
 )
 enter = op(
     "Enter(data: T; T: type, frame_name: string, is_constant: bool = False, parallel_iterations: int = 10) -> output: T",
@@ -106,6 +112,7 @@ enter = op(
     shape=unchanged,
     samples=_BY_HAND,
     flow="enter",
+    memory=ANY,
 )
 ref_enter = op(
     "RefEnter(data: Ref(T); T: type, frame_name: string, is_constant: bool = False, parallel_iterations: int = 10) "
@@ -115,9 +122,15 @@ ref_enter = op(
     samples=_BY_HAND,
     flow="enter",
     allows_uninitialized=True,
+    memory=ANY,
 )
 exit_ = op(
-    "Exit(data: T; T: type) -> output: T", kernel=_pass, shape=unchanged, samples=_BY_HAND, flow="exit"
+    "Exit(data: T; T: type) -> output: T",
+    kernel=_pass,
+    shape=unchanged,
+    samples=_BY_HAND,
+    flow="exit",
+    memory=ANY,
 )
 ref_exit = op(
     "RefExit(data: Ref(T); T: type) -> output: Ref(T)",
@@ -126,6 +139,7 @@ ref_exit = op(
     samples=_BY_HAND,
     flow="exit",
     allows_uninitialized=True,
+    memory=ANY,
 )
 next_iteration = op(
     "NextIteration(data: T; T: type) -> output: T",
@@ -133,6 +147,7 @@ next_iteration = op(
     shape=unchanged,
     samples=_BY_HAND,
     flow="next_iteration",
+    memory=ANY,
 )
 ref_next_iteration = op(
     "RefNextIteration(data: Ref(T); T: type) -> output: Ref(T)",
@@ -141,6 +156,7 @@ ref_next_iteration = op(
     samples=_BY_HAND,
     flow="next_iteration",
     allows_uninitialized=True,
+    memory=ANY,
 )
 
 
@@ -167,6 +183,7 @@ ref_select = op(
     kernel=_ref_select,
     shape=_ref_select_shape,
     samples=_BY_HAND,
+    memory={"index": HOST},
 )
 loop_cond = op(
     "LoopCond(input: bool) -> output: bool",
@@ -175,6 +192,7 @@ loop_cond = op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     flow="loop_cond",
+    memory=HOST,
 )
 
 
@@ -185,6 +203,7 @@ ref_identity = op(
     grad=lambda node, g: g,
     samples=_BY_HAND,
     allows_uninitialized=True,
+    memory=ANY,
 )
 
 
@@ -197,6 +216,7 @@ arg = op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    devices=("CPU",),
 )
 
 
@@ -212,4 +232,5 @@ retval = op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    devices=("CPU",),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from engine.graph.convert import convert_to_tensor
 from engine.graph.indexed_slices import IndexedSlices
 from engine.op.array import rank, reshape, size
 from engine.op.array import shape as shape_of
-from engine.op.kernels import integer, invalid
-from engine.op.registry import op, raw
+from engine.op.kernels import integer, invalid, require
+from engine.op.registry import HOST, op, raw
 from engine.op.samples import Sample, random_array
 from engine.op.shapes import constant_value
-from engine.types import dtypes
+from engine.types import dtypes, errors
 from engine.types.dtypes import DType
 from engine.types.shape import TensorShape
 
@@ -26,11 +27,14 @@ __all__ = ["batch_gather", "gather"]
 def check_indices(k: Any, indices: Any, limit: int, what: str = "indices") -> None:
     """Raise InvalidArgumentError, naming the first index that is not in [0, limit) and its place."""
     bad = (indices < 0) | (indices >= limit)
-    if not bool(bad.any()):
-        return
-    position = [int(i) for i in k.xp.argwhere(bad)[0]] if indices.ndim else []
+    if k.xp is not np or bad.any():
+        require(k, bad, partial(_first_bad, bad, indices, limit, what))
+
+
+def _first_bad(bad: Any, indices: Any, limit: int, what: str) -> errors.InvalidArgumentError:
+    position = [int(places[0]) for places in bad.nonzero()] if indices.ndim else []
     place = f"[{','.join(map(str, position))}]" if position else ""
-    raise invalid(f"{what}{place} = {int(indices[tuple(position)])} is not in [0, {limit})")
+    return invalid(f"{what}{place} = {int(indices[tuple(position)])} is not in [0, {limit})")
 
 
 # Gather and GatherV2: whole slices along one axis.
@@ -45,7 +49,8 @@ def _gather(k: Any, params: Any, indices: Any) -> Any:
 
 def _take(k: Any, params: Any, indices: Any, axis: int) -> Any:
     if indices.ndim == 0:
-        return params[(*(slice(None),) * axis, int(indices), ...)]
+        at = int(indices) if k.xp is np else indices
+        return params[(*(slice(None),) * axis, at, ...)]
     return k.xp.take(params, indices, axis=axis)
 
 
@@ -210,6 +215,7 @@ gather_v2_op = op(
     grad=_gather_v2_grad,
     samples=_gather_v2s,
     reference=_picked,
+    memory={"axis": HOST},
 )
 
 

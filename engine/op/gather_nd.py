@@ -12,9 +12,10 @@ from engine.graph.default import name_scope
 from engine.graph.indexed_slices import IndexedSlices
 from engine.op.array import rank, reshape
 from engine.op.array import shape as shape_of
-from engine.op.kernels import invalid, shape_text
+from engine.op.kernels import invalid, require, shape_text
 from engine.op.registry import op, raw
 from engine.op.samples import Sample, random_array
+from engine.types import errors
 from engine.types.dtypes import DType
 from engine.types.shape import TensorShape
 
@@ -25,12 +26,14 @@ def check_nd_indices(k: Any, indices: Any, shape: Sequence[int], what: str) -> N
     """Raise InvalidArgumentError, naming the first row of `indices` (shape [..., K]) that is not an index into `shape`."""
     limits = k.xp.asarray(shape[: indices.shape[-1]], dtype=np.int64)
     bad = ((indices < 0) | (indices >= limits)).any(axis=-1)
-    if not bool(bad.any()):
-        return
-    position = tuple(int(i) for i in k.xp.argwhere(bad)[0]) if bad.ndim else ()
-    place = f"[{','.join(map(str, position))}]" if position else ""
-    row = ", ".join(str(i) for i in indices[position].tolist())
-    raise invalid(f"indices{place} = [{row}] does not index into {what}{shape_text(shape)}")
+
+    def explain() -> errors.InvalidArgumentError:
+        position = tuple(int(places[0]) for places in bad.nonzero()) if bad.ndim else ()
+        place = f"[{','.join(map(str, position))}]" if position else ""
+        row = ", ".join(str(i) for i in indices[position].tolist())
+        return invalid(f"indices{place} = [{row}] does not index into {what}{shape_text(shape)}")
+
+    require(k, bad, explain)
 
 
 def _gather_nd(k: Any, params: Any, indices: Any) -> Any:

@@ -14,7 +14,7 @@ from engine.op.array import rank, squeeze
 from engine.op.array import shape as shape_of
 from engine.op.const import constant
 from engine.op.kernels import integer, ints, invalid, shape_text
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import HOST, NotDifferentiable, op, raw
 from engine.op.samples import Sample, random_array
 from engine.op.shapes import constant_value
 from engine.op.stacking import stack
@@ -158,6 +158,8 @@ concat_v2_op = op(
     grad=lambda node, g: [*_concat_gradients(node.inputs[:-1], node.inputs[-1], g), None],
     samples=_concat_v2_samples,
     reference=lambda values, axis, **_: _joined(values, axis),
+    memory={"axis": HOST},
+    int32_on_host=True,
 )
 
 
@@ -173,6 +175,8 @@ concat_op = op(
     grad=lambda node, g: [None, *_concat_gradients(node.inputs[1:], node.inputs[0], g)],
     samples=_concat_samples,
     reference=lambda axis, values, **_: _joined(values, axis),
+    memory={"concat_dim": HOST},
+    int32_on_host=True,
 )
 
 
@@ -215,6 +219,7 @@ concat_offset_op = op(
     grad=NotDifferentiable,
     samples=_offsets,
     reference=_offset_reference,
+    memory=HOST,
 )
 
 

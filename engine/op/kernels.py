@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from engine.device.device import running
 from engine.types import errors
+
+_ON_HOST = (np.ndarray, np.generic)
 
 
 def invalid(message: str) -> errors.InvalidArgumentError:
@@ -26,6 +29,19 @@ def integer(value: Any, what: str) -> int:
     if value.ndim and value.size != 1:
         raise invalid(f"{what} must be a scalar, got shape {shape_text(value.shape)}")
     return int(value.reshape(()))
+
+
+def require(k: Any, bad: Any, explain: Callable[[], errors.OpError]) -> None:
+    """Raise what ``explain()`` gives if any element of the bool array `bad` is True.
+
+    Where the array is on a device with streams, the kernel does not wait for it: the error comes when a result of the device
+    is next waited for.
+    """
+    if isinstance(bad, _ON_HOST):
+        if bad.any():
+            raise explain()
+    elif bad.size:
+        running.device.check_later(bad, explain)
 
 
 def filled(xp: Any, shape: Sequence[int], dtype: np.dtype[Any], value: Any) -> Any:

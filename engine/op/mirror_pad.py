@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.op.kernels import invalid
 from engine.op.padding import known_margins, margins_of, pad_shape
-from engine.op.registry import op, raw
+from engine.op.registry import HOST, op, raw
 from engine.op.samples import Sample, random_array
 from engine.types.dtypes import DType
 from engine.types.shape import TensorShape
@@ -72,6 +72,7 @@ mirror_pad_op = op(
     grad=lambda node, g: (raw.MirrorPadGrad(g, node.inputs[1], mode=node.attrs["mode"]), None),
     samples=_mirror_pads,
     reference=_mirror_reference,
+    memory={"paddings": HOST},
 )
 
 
@@ -128,4 +129,5 @@ mirror_pad_grad_op = op(
     grad=lambda node, g: (raw.MirrorPad(g, node.inputs[1], mode=node.attrs["mode"]), None),
     samples=_mirror_grads,
     reference=_mirror_grad_reference,
+    memory={"paddings": HOST},
 )

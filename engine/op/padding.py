@@ -13,7 +13,7 @@ from engine.op.array import shape as shape_of
 from engine.op.kernels import filled, ints, invalid, shape_text
 from engine.op.permute import transpose
 from engine.op.ranges import range_
-from engine.op.registry import op, raw
+from engine.op.registry import HOST, op, raw
 from engine.op.samples import Sample, random_array
 from engine.op.shapes import constant_value
 from engine.op.stacking import stack
@@ -95,6 +95,8 @@ tile_op = op(
     grad=_tile_grad,
     samples=_tiles,
     reference=_tiled,
+    memory={"multiples": HOST},
+    int32_on_host=True,
 )
 
 
@@ -202,6 +204,8 @@ pad_op = op(
     grad=_pad_grad,
     samples=_pads,
     reference=_pad_reference,
+    memory={"paddings": HOST},
+    int32_on_host=True,
 )
 
 pad_v2_op = op(
@@ -211,6 +215,8 @@ pad_v2_op = op(
     grad=_pad_grad,
     samples=_pad_v2s,
     reference=_pad_reference,
+    memory={"paddings": HOST},
+    int32_on_host=True,
 )
 
 

@@ -11,7 +11,7 @@ from engine.op.array import reshape
 from engine.op.array import shape as shape_of
 from engine.op.gather import check_indices
 from engine.op.kernels import invalid, shape_text, zeros
-from engine.op.registry import op, raw
+from engine.op.registry import HOST, op, raw
 from engine.op.samples import Sample, random_array
 from engine.op.shapes import constant_value
 from engine.types.dtypes import DType
@@ -92,6 +92,7 @@ for _name in ("DynamicStitch", "ParallelDynamicStitch"):
         grad=_stitch_grad,
         samples=_stitches,
         reference=_stitch_reference,
+        memory={"indices": HOST},
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.graph.sparse_tensor import SparseTensor
 from engine.op.kernels import shape_text
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import ANY, NotDifferentiable, op, raw
 from engine.op.samples import Sample, arrays, random_array
 from engine.op.shapes import unchanged
 from engine.types import dtypes, errors
@@ -34,6 +34,7 @@ identity_op = op(
     grad=lambda node, g: g,
     samples=arrays(),
     reference=_copied,
+    memory=ANY,
 )
 
 
@@ -55,6 +56,7 @@ identity_n_op = op(
     grad=lambda node, *gs: list(gs),
     samples=_several,
     reference=lambda values, **_: [np.array(value, copy=True) for value in values],
+    memory=ANY,
 )
 
 stop_gradient_op = op(
@@ -64,6 +66,7 @@ stop_gradient_op = op(
     grad=NotDifferentiable,
     samples=arrays(),
     reference=_copied,
+    memory=ANY,
 )
 
 
@@ -78,6 +81,7 @@ prevent_gradient = op(
     grad=_prevented,
     samples=arrays(attrs={"message": "second order is wrong"}, grad=()),
     reference=_copied,
+    memory=ANY,
 )
 
 
@@ -135,6 +139,7 @@ ensure_shape_op = op(
     grad=lambda node, g: g,
     samples=_ensured,
     reference=_copied,
+    memory=ANY,
 )
 
 

@@ -11,7 +11,7 @@ from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op.array import rank
 from engine.op.kernels import ints, shape_text
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import HOST, NotDifferentiable, op, raw
 from engine.op.samples import Sample, random_array
 from engine.op.shapes import constant_value
 from engine.types import errors
@@ -92,6 +92,8 @@ transpose_op = op(
     grad=lambda node, g: (transpose(g, invert_permutation(node.inputs[1])), None),
     samples=_transposes,
     reference=_moved,
+    memory={"perm": HOST},
+    int32_on_host=True,
 )
 
 conjugate_transpose_op = op(
@@ -104,6 +106,7 @@ conjugate_transpose_op = op(
     ),
     samples=_transposes,
     reference=lambda x, perm, **_: np.conj(_moved(x, perm)) if x.dtype.kind == "c" else _moved(x, perm),
+    memory={"perm": HOST},
 )
 
 
@@ -138,6 +141,7 @@ invert_permutation_op = op(
     grad=NotDifferentiable,
     samples=_permutations,
     reference=lambda x, **_: np.argsort(x),
+    memory=HOST,
 )
 
 

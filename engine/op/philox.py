@@ -16,6 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from engine.op import cuda
 from engine.op.libm import log32, sincos32
 
 _WORD = 0xFFFFFFFF
@@ -53,6 +54,8 @@ class Stream:
 
 def words(xp: Any, stream: Stream, offsets: Any) -> Any:
     """The blocks at `offsets` (uint64, shape [n]) from the start of `stream`: uint32, shape [n, 4]."""
+    if hasattr(xp, "RawKernel"):
+        return cuda.philox(xp, offsets, stream.key, stream.low, stream.high)
     result = xp.empty((len(offsets), 4), xp.uint32)
     step = _CHUNK if xp is np else max(len(offsets), 1)
     for start in range(0, len(offsets), step):

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
-from engine.op.registry import NotDifferentiable, op
+from engine.op.registry import ANY, NotDifferentiable, op
 from engine.op.samples import untested
 from engine.types import errors
 from engine.types.dtypes import as_dtype
@@ -41,6 +41,7 @@ placeholder_op = op(
     grad=NotDifferentiable,
     samples=untested("tests/runtime/test_session.py"),
     stateful=True,
+    devices=("CPU",),
 )
 
 op(
@@ -50,6 +51,7 @@ op(
     grad=NotDifferentiable,
     samples=untested("tests/runtime/test_session.py"),
     stateful=True,
+    devices=("CPU",),
 )
 
 placeholder_with_default_op = op(
@@ -58,6 +60,7 @@ placeholder_with_default_op = op(
     shape=_declared,
     grad=lambda node, g: g,
     samples=untested("tests/runtime/test_session.py"),
+    memory=ANY,
 )
 
 

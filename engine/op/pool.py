@@ -14,7 +14,7 @@ from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op import pool_samples
 from engine.op.kernels import ints, invalid, shape_text
-from engine.op.registry import op, raw
+from engine.op.registry import HOST, op, raw
 from engine.op.shapes import constant_value_as_shape
 from engine.op.windows import (
     Windows,
@@ -270,6 +270,7 @@ op(
     grad=lambda node, g: (None, raw.AvgPool(g, **_attrs(node))),
     samples=pool_samples.avg_pool_grad_samples,
     reference=pool_samples.avg_pool_grad_reference,
+    memory={"orig_input_shape": HOST},
 )
 
 

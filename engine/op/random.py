@@ -19,7 +19,7 @@ from engine.graph.default import get_default_graph, name_scope
 from engine.op import philox
 from engine.op.kernels import ints, shape_text
 from engine.op.philox import BLOCKS_PER_OUTPUT, Stream
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import HOST, NotDifferentiable, op, raw
 from engine.op.samples import untested
 from engine.op.shapes import constant_value, constant_value_as_shape, unchanged
 from engine.types import dtypes, errors
@@ -101,6 +101,7 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    memory={"shape": HOST},
 )
 
 op(
@@ -110,6 +111,7 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    memory={"shape": HOST},
 )
 
 op(
@@ -119,6 +121,7 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    memory={"shape": HOST},
 )
 
 
@@ -145,6 +148,7 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    memory={"shape": HOST, "minval": HOST, "maxval": HOST},
 )
 
 
@@ -213,6 +217,7 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    memory={"num_samples": HOST},
 )
 
 

@@ -15,7 +15,7 @@ from engine.graph.tensor import Tensor
 from engine.op.array import reshape, size
 from engine.op.fills import ones
 from engine.op.kernels import integer, invalid, shape_text
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import HOST, NotDifferentiable, op, raw
 from engine.op.samples import Sample, array
 from engine.op.shapes import constant_value
 from engine.op.stacking import stack
@@ -101,6 +101,7 @@ range_op = op(
     grad=NotDifferentiable,
     samples=_ranges,
     reference=_range_reference,
+    memory=HOST,
 )
 
 
@@ -145,6 +146,7 @@ lin_space_op = op(
     grad=NotDifferentiable,
     samples=_spans,
     reference=_lin_space_reference,
+    memory=HOST,
 )
 
 

@@ -18,7 +18,7 @@ from engine.op.broadcasting import shape_node, shape_of
 from engine.op.const import constant
 from engine.op.elementwise import conjugate, is_half
 from engine.op.fills import ones
-from engine.op.registry import Kernel, OpDef, op, raw
+from engine.op.registry import HOST, Kernel, OpDef, op, raw
 from engine.op.samples import Sample, array, random_array
 from engine.types import dtypes, errors
 from engine.types.shape import TensorShape
@@ -130,6 +130,8 @@ def reduction(
         grad=grad,
         samples=samples,
         reference=reference,
+        memory={"reduction_indices": HOST},
+        int32_on_host=True,
     )
 
 
@@ -223,7 +225,9 @@ def _prod_grad(op: Any, g: Any) -> Any:
 
 
 def _total(xp: Any, x: Any, axes: tuple[int, ...], keep: bool, ufunc: str = "add") -> Any:
-    """The sum (or product) over `axes`, of x's dtype."""
+    """The sum (or product) over `axes`, of x's dtype; over none, x as it is, as in TensorFlow, -0.0 too."""
+    if not axes:
+        return x
     reduce = getattr(xp, ufunc).reduce
     if is_half(x.dtype):
         return reduce(x.astype(np.float32), axis=axes, keepdims=keep).astype(x.dtype)
@@ -240,6 +244,8 @@ def _prod(k: Any, x: Any, indices: Any) -> Any:
 
 def _mean(k: Any, x: Any, indices: Any) -> Any:
     axes, keep = axes_of(indices, x.ndim), k.attrs["keep_dims"]
+    if not axes:
+        return x
     count = 1
     for axis in axes:
         count *= x.shape[axis]

@@ -3,6 +3,9 @@
 A block is one call of `op`: signature, kernel, shape rule, gradient, samples.  The kernel's body is written once against an
 array namespace `k.xp` (NumPy, or CuPy on a GPU); a kernel for one kind of device, or for some dtypes on it, is registered
 beside the block with `register_kernel`.
+
+On a device with memory of its own an op's inputs and outputs are there, unless the block says otherwise (`memory`): sizes, axes
+and the like are wanted in the host's memory, and what is only handed on may be in either.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from __future__ import annotations
 import inspect
 import keyword
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
-from engine.op.signature import Signature, parse
-from engine.types.dtypes import DType
+from engine.op.signature import ArgSpec, Signature, parse
+from engine.types.dtypes import DType, int32, resource, string, variant
 
 Kernel = Callable[..., Any]
 ShapeRule = Callable[[Any], Any]
@@ -29,6 +34,22 @@ class _NotDifferentiable:
 
 
 NotDifferentiable = _NotDifferentiable()
+
+# Where an input is wanted, or an output is made, on a device with memory of its own.
+DEVICE = "device"
+HOST = "host"
+ANY = "any"  # in either: an input is taken as it is, an output is where the kernel has it
+
+_HOST_ONLY = frozenset({string, resource, variant})  # strings and handles
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Where a node's inputs and outputs are, slot by slot: DEVICE, HOST or ANY.  `on_host`: its kernel is the host's."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    on_host: bool = False
 
 
 class OpDef:
@@ -47,6 +68,9 @@ class OpDef:
         stateful: bool,
         flow: str,
         allows_uninitialized: bool,
+        devices: tuple[str, ...] | None,
+        memory: Mapping[str, str] | str,
+        int32_on_host: bool,
     ) -> None:
         self.name = signature.name
         self.signature = signature
@@ -61,6 +85,9 @@ class OpDef:
         self.stateful = stateful
         self.flow = flow
         self.allows_uninitialized = allows_uninitialized
+        self.devices = devices
+        self.memory = memory
+        self.int32_on_host = int32_on_host
 
     def __repr__(self) -> str:
         return f"<op {self.signature.text}>"
@@ -96,12 +123,49 @@ class OpDef:
         return inspect.Signature(found)
 
     def kernel_for(self, device_type: str, dtypes: Iterable[DType]) -> Kernel | None:
-        """The kernel for `device_type` ("CPU", "GPU") and these input and output dtypes: a specific one, or the shared body."""
+        """The kernel for `device_type` ("CPU", "GPU") and these input and output dtypes: a specific one, or the shared body.
+
+        None if there is neither: the shared body needs the host (`devices`), as whatever works on strings does.
+        """
         present = set(dtypes)
         for kind, accepted, kernel in self.kernels:
             if kind == device_type and (accepted is None or present <= accepted):
                 return kernel
-        return self.kernel
+        if device_type == "CPU":
+            return self.kernel
+        if self.devices is not None and device_type not in self.devices:
+            return None
+        return None if any(dtype.base_dtype is string for dtype in present) else self.kernel
+
+    def memory_of(self, node: Any) -> Memory:
+        """Where the inputs and outputs of `node`, a node of this type, are on a device with memory of its own."""
+        attrs = node.attrs
+        if self.memory == HOST or (
+            self.int32_on_host and any(attrs.get(name) is int32 for name in ("T", "dtype"))
+        ):
+            return Memory((HOST,) * len(node.input_dtypes), (HOST,) * len(node.output_dtypes), on_host=True)
+        return Memory(
+            self._slots(self.signature.inputs, attrs, node.input_dtypes),
+            self._slots(self.signature.outputs, attrs, node.output_dtypes),
+        )
+
+    def _slots(
+        self, args: Sequence[ArgSpec], attrs: Mapping[str, Any], dtypes: Sequence[DType]
+    ) -> tuple[str, ...]:
+        memory = self.memory
+        found: list[str] = []
+        for arg in args:
+            where = memory if isinstance(memory, str) else memory.get(arg.name, DEVICE)
+            count = 1
+            if arg.number_attr is not None:
+                count = attrs[arg.number_attr]
+            elif arg.type_list_attr is not None:
+                count = len(attrs[arg.type_list_attr])
+            found.extend([where] * count)
+        # Strings and handles are the host's whatever the block says.
+        return tuple(
+            HOST if d.base_dtype in _HOST_ONLY else where for where, d in zip(found, dtypes, strict=True)
+        )
 
 
 def _identifier(name: str) -> str:
@@ -146,6 +210,9 @@ def op(
     stateful: bool = False,
     flow: str = "",
     allows_uninitialized: bool = False,
+    devices: Sequence[str] | None = None,
+    memory: Mapping[str, str] | str = MappingProxyType({}),
+    int32_on_host: bool = False,
 ) -> OpDef:
     """Register an op and return its definition.
 
@@ -160,14 +227,23 @@ def op(
     stateful: it touches resources, randomness or the outside: never folded, never merged, run once each time.
     flow: how the executor treats it ('switch', 'merge', 'enter', 'exit', 'next_iteration', 'loop_cond'; '' is ordinary).
     allows_uninitialized: its reference inputs may be variables without a value yet.
+    devices: the types of device that the kernel's body runs on; None: on all, save for dtypes that only the host has.
+    memory: on a device with memory of its own, where inputs and outputs are, by name: DEVICE, HOST or ANY; DEVICE where nothing
+        is said.  One word instead holds for all of them; with HOST the kernel then computes there.  As TensorFlow's HostMemory.
+    int32_on_host: with int32 as its dtype `T` it computes on the host even when it is placed elsewhere, as TensorFlow has it for
+        the arithmetic on shapes.
 
-    Raises ValueError for a malformed signature, a second op of that name, or no samples.
+    Raises ValueError for a malformed signature, a second op of that name, no samples, or `memory` for an argument that is none.
     """
     parsed = parse(signature)
     if parsed.name in _ops:
         raise ValueError(f"op '{parsed.name}' is registered already")
     if samples is None:
         raise ValueError(f"op '{parsed.name}' has no samples: an op that is not tested is not registered")
+    if not isinstance(memory, str):
+        unknown = set(memory) - {arg.name for arg in (*parsed.inputs, *parsed.outputs)}
+        if unknown:
+            raise ValueError(f"op '{parsed.name}' has no input or output named {sorted(unknown)}")
     definition = OpDef(
         parsed,
         kernel=kernel,
@@ -179,6 +255,9 @@ def op(
         stateful=stateful,
         flow=flow,
         allows_uninitialized=allows_uninitialized,
+        devices=None if devices is None else tuple(devices),
+        memory=memory,
+        int32_on_host=int32_on_host,
     )
     _ops[parsed.name] = definition
     return definition

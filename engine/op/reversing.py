@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from engine.op.kernels import ints, shape_text
-from engine.op.registry import op, raw
+from engine.op.registry import HOST, op, raw
 from engine.op.samples import Sample, random_array
 from engine.op.shapes import unchanged
 from engine.types import errors
@@ -56,6 +56,7 @@ reverse_v2_op = op(
     grad=lambda node, g: (raw.ReverseV2(g, node.inputs[1]), None),
     samples=_reversals,
     reference=lambda x, axes, **_: _backwards(x, axes),
+    memory={"axis": HOST},
 )
 
 
@@ -71,6 +72,7 @@ reverse_op = op(
     grad=lambda node, g: (raw.Reverse(g, node.inputs[1]), None),
     samples=_reverse_flags,
     reference=lambda x, flags, **_: _backwards(x, np.flatnonzero(flags)),
+    memory={"dims": HOST},
 )
 
 
@@ -88,8 +90,8 @@ def _reverse_sequence(k: Any, x: Any, lengths: Any) -> Any:
         raise errors.InvalidArgumentError(
             None, None, f"seq_lengths must be in [0, {steps}], but one is {bad}"
         )
-    step = k.xp.arange(steps)[None, :]
-    source = k.xp.where(step < lengths[:, None], lengths[:, None] - 1 - step, step)
+    step = np.arange(steps)[None, :]
+    source = k.xp.asarray(np.where(step < lengths[:, None], lengths[:, None] - 1 - step, step))
     moved = k.xp.moveaxis(x, (batch, seq), (0, 1))
     turned = moved[k.xp.arange(moved.shape[0])[:, None], source]
     return k.xp.moveaxis(turned, (0, 1), (batch, seq))
@@ -129,6 +131,7 @@ reverse_sequence_op = op(
     grad=_reverse_sequence_grad,
     samples=_sequences,
     reference=_reverse_sequence_reference,
+    memory={"seq_lengths": HOST},
 )
 
 
@@ -172,6 +175,7 @@ roll_op = op(
     grad=lambda node, g: (raw.Roll(g, raw.Neg(node.inputs[1]), node.inputs[2]), None, None),
     samples=_rolls,
     reference=_rolled,
+    memory={"shift": HOST, "axis": HOST},
 )
 
 

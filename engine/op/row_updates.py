@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from engine.op.atomics import combine_at
 from engine.op.gather import check_indices
 from engine.op.kernels import invalid, shape_text
 from engine.op.registry import NotDifferentiable, OpDef, op, raw
@@ -71,17 +72,17 @@ def _scatter(name: str, types: str, kind: str, combine: Combine, locking: bool =
 
 
 def _put(xp: Any, array: Any, indices: Any, updates: Any) -> None:
-    array[indices] = updates
+    array[indices] = updates  # on a GPU any of several updates of one row may stay, as in TensorFlow
 
 
 def _with_ufunc(name: str) -> Combine:
-    return lambda xp, array, indices, updates: getattr(xp, name).at(array, indices, updates)
+    return lambda xp, array, indices, updates: combine_at(xp, name, array, indices, updates)
 
 
 def _divide(xp: Any, array: Any, indices: Any, updates: Any) -> None:
     """Integers are divided toward zero, as in C."""
     if array.dtype.kind not in "iu":
-        xp.divide.at(array, indices, updates)
+        combine_at(xp, "divide", array, indices, updates)
         return
     if (xp.asarray(updates) == 0).any():
         raise invalid("ScatterDiv by zero: an element of updates is 0")

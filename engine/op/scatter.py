@@ -10,10 +10,11 @@ import numpy as np
 
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
+from engine.op.atomics import combine_at
 from engine.op.const import constant
 from engine.op.gather_nd import check_nd_indices
 from engine.op.kernels import integer, ints, invalid, shape_text, zeros
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import HOST, NotDifferentiable, op, raw
 from engine.op.samples import Sample, random_array
 from engine.op.shapes import constant_value, constant_value_as_shape, unchanged
 from engine.types import dtypes
@@ -52,7 +53,7 @@ def _scatter_nd(k: Any, indices: Any, updates: Any, shape: Any) -> Any:
     rows, flat = _flat_rows(k, indices, updates, dims)
     depth = indices.shape[-1]
     result = zeros(k.xp, (math.prod(dims[:depth]), math.prod(dims[depth:])), updates.dtype)
-    k.xp.add.at(result, rows, flat)
+    combine_at(k.xp, "add", result, rows, flat)
     return result.reshape(dims)
 
 
@@ -125,6 +126,7 @@ scatter_nd_op = op(
     grad=lambda node, g: (None, raw.GatherNd(g, node.inputs[0]), None),
     samples=_scatter_nds,
     reference=_scatter_reference,
+    memory={"shape": HOST},
 )
 
 
@@ -137,7 +139,7 @@ def _scatter_into(k: Any, tensor: Any, indices: Any, updates: Any) -> Any:
         (-1 if flat.shape[1] else math.prod(tensor.shape[: indices.shape[-1]]), flat.shape[1])
     )
     if k.op.type == "TensorScatterAdd":
-        k.xp.add.at(result, rows, flat)
+        combine_at(k.xp, "add", result, rows, flat)
     else:
         result[rows] = flat
     return result.reshape(tensor.shape)
@@ -238,6 +240,7 @@ one_hot_op = op(
     grad=NotDifferentiable,
     samples=_one_hots,
     reference=_one_hot_reference,
+    memory={"depth": HOST},
 )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import get_default_graph
 from engine.op.kernels import invalid
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import HOST, NotDifferentiable, op, raw
 from engine.op.samples import untested
 from engine.op.shapes import no_outputs, unchanged, unknown
 from engine.op.summarize import summarize
@@ -126,6 +126,7 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    devices=("CPU",),
 )
 
 op(
@@ -134,6 +135,7 @@ op(
     shape=unknown,
     grad=NotDifferentiable,
     samples=_BY_HAND,
+    devices=("CPU",),
 )
 
 
@@ -190,6 +192,7 @@ op(
     grad=lambda node, g: [g, *[None] * (len(node.inputs) - 1)],
     samples=_BY_HAND,
     stateful=True,
+    devices=("CPU",),
 )
 
 
@@ -230,4 +233,5 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    memory=HOST,
 )

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from engine.op import shapes
+from engine.op.atomics import combine_at
 from engine.op.elementwise import conjugate, is_half
-from engine.op.kernels import filled
+from engine.op.kernels import filled, invalid, require
 from engine.op.registry import Kernel, OpDef, op, raw
 from engine.op.samples import Sample, array, random_array
 from engine.types import dtypes, errors
@@ -27,27 +28,29 @@ def combine_rows(xp: Any, ufunc: str, rows: Any, ids: Any, count: int, neutral: 
     wide = np.dtype(np.float32) if is_half(dtype) else dtype
     result = filled(xp, (count, *rows.shape[1:]), wide, neutral)
     inside = (ids >= 0) & (ids < count)
-    if not inside.all():
+    if xp is np and not inside.all():
         rows, ids = rows[inside], ids[inside]
     if len(ids) and result.size:
-        function = getattr(xp, ufunc)
         rows = rows.astype(wide)
-        if hasattr(function, "reduceat"):
+        if xp is np:
             # Sorted rows combine in one pass, several times faster than `at`, which goes element by element.
             if (ids[1:] < ids[:-1]).any():
-                order = xp.argsort(ids, kind="stable")
+                order = np.argsort(ids, kind="stable")
                 rows, ids = rows[order], ids[order]
-            starts = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), ids[1:] != ids[:-1]]))
-            result[ids[starts]] = function.reduceat(rows, starts, axis=0, dtype=wide)
+            starts = np.flatnonzero(np.concatenate([np.ones(1, bool), ids[1:] != ids[:-1]]))
+            result[ids[starts]] = getattr(np, ufunc).reduceat(rows, starts, axis=0, dtype=wide)
         else:
-            function.at(result, ids, rows)
+            # A row more takes those that are dropped, so that nobody need wait to know how many they are.
+            result = filled(xp, (count + 1, *rows.shape[1:]), wide, neutral)
+            combine_at(xp, ufunc, result, xp.where(inside, ids, count), rows)
+            result = result[:count]
     return result.astype(dtype)
 
 
 # Sorted segments.
 
 
-def _checked_ids(data: Any, ids: Any) -> int:
+def _checked_ids(k: Any, data: Any, ids: Any) -> int:
     """The number of sorted segments."""
     if ids.ndim != 1:
         raise errors.InvalidArgumentError(None, None, "segment_ids should be a vector.")
@@ -57,22 +60,21 @@ def _checked_ids(data: Any, ids: Any) -> int:
         )
     if not ids.size:
         return 0
-    if int(ids[0]) < 0:
-        raise errors.InvalidArgumentError(
-            None, None, f"segment ids must be >= 0, but the first is {int(ids[0])}"
-        )
-    if (ids[1:] < ids[:-1]).any():
-        at = int((ids[1:] < ids[:-1]).argmax()) + 1
-        raise errors.InvalidArgumentError(
-            None, None, f"segment ids are not increasing: {int(ids[at])} at {at} follows {int(ids[at - 1])}"
-        )
-    return int(ids[-1]) + 1
+    require(k, ids[:1] < 0, lambda: invalid(f"segment ids must be >= 0, but the first is {int(ids[0])}"))
+    falls = ids[1:] < ids[:-1]
+
+    def explain() -> errors.InvalidArgumentError:
+        at = int(falls.argmax()) + 1
+        return invalid(f"segment ids are not increasing: {int(ids[at])} at {at} follows {int(ids[at - 1])}")
+
+    require(k, falls, explain)
+    return max(int(ids[-1]) + 1, 0)
 
 
-def _sorted_kernel(ufunc: str, neutral: int, clear: bool = False) -> Kernel:
+def _sorted_kernel(ufunc: str, neutral: Callable[[np.dtype[Any]], Any], clear: bool = False) -> Kernel:
     def kernel(k: Any, data: Any, ids: Any) -> Any:
-        count = _checked_ids(data, ids)
-        result = combine_rows(k.xp, ufunc, data, ids, count, neutral)
+        count = _checked_ids(k, data, ids)
+        result = combine_rows(k.xp, ufunc, data, ids, count, neutral(data.dtype))
         if clear:
             present = k.xp.zeros(count, bool)
             present[ids] = True
@@ -83,7 +85,7 @@ def _sorted_kernel(ufunc: str, neutral: int, clear: bool = False) -> Kernel:
 
 
 def _mean_kernel(k: Any, data: Any, ids: Any) -> Any:
-    count = _checked_ids(data, ids)
+    count = _checked_ids(k, data, ids)
     dtype = data.dtype
     wide = np.float32 if is_half(dtype) else np.int64 if dtype.kind in "iu" else dtype
     total = combine_rows(k.xp, "add", data.astype(wide), ids, count, 0)
@@ -213,7 +215,7 @@ _REALS, _NUMBERS = "reals", "numbers"
 segment_sum = _segment_op(
     "SegmentSum",
     _NUMBERS,
-    _sorted_kernel("add", 0),
+    _sorted_kernel("add", lambda dtype: 0),
     lambda op, g: (raw.GatherV2(g, op.inputs[1], 0), None),
     _sorted_samples(-9, 9),
     by_loop(np.sum, 0),
@@ -224,7 +226,7 @@ segment_mean = _segment_op(
 segment_prod = _segment_op(
     "SegmentProd",
     _NUMBERS,
-    _sorted_kernel("multiply", 1),
+    _sorted_kernel("multiply", lambda dtype: 1),
     product_grad("Segment", _gather),
     _sorted_samples(-2, 2),
     by_loop(np.prod, 1),
@@ -232,7 +234,7 @@ segment_prod = _segment_op(
 segment_max = _segment_op(
     "SegmentMax",
     _REALS,
-    _sorted_kernel("maximum", 0, clear=True),
+    _sorted_kernel("maximum", lambda dtype: dtypes.as_dtype(dtype).min, clear=True),
     _extreme_grad,
     _sorted_samples(0, 9, distinct=True),
     by_loop(np.max, 0),
@@ -240,7 +242,7 @@ segment_max = _segment_op(
 segment_min = _segment_op(
     "SegmentMin",
     _REALS,
-    _sorted_kernel("minimum", 0, clear=True),
+    _sorted_kernel("minimum", lambda dtype: dtypes.as_dtype(dtype).max, clear=True),
     _extreme_grad,
     _sorted_samples(0, 9, distinct=True),
     by_loop(np.min, 0),

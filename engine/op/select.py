@@ -30,7 +30,9 @@ def _select(k: Any, condition: Any, t: Any, e: Any) -> Any:
         )
     if condition.shape != t.shape:
         if condition.ndim == 0:
-            return t if condition else e
+            if isinstance(condition, np.ndarray | np.generic):
+                return t if condition else e
+            return k.xp.where(condition, t, e)  # without waiting for a device to say which
         if condition.ndim != 1 or t.ndim == 0:
             raise errors.InvalidArgumentError(
                 None,
@@ -147,6 +149,7 @@ op(
     grad=_select_v2_grad,
     samples=_select_v2_samples,
     reference=_select_v2_reference,
+    int32_on_host=True,
 )
 
 

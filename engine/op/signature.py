@@ -122,7 +122,7 @@ def _parse_arg(text: str) -> ArgSpec:
     return ArgSpec(name, type_attr=kind, number_attr=number, is_ref=is_ref)
 
 
-def _parse_default(kind: str, text: str) -> Any:
+def parse_default(kind: str, text: str) -> Any:
     if kind == "type":
         return dtypes.as_dtype(text)
     if kind == "shape":
@@ -160,9 +160,9 @@ def _parse_attr(text: str) -> AttrSpec:
     if has_default:
         if is_list:
             inner = _split(default_text.strip("[]()"), ",")
-            default = tuple(_parse_default(kind, item) for item in inner)
+            default = tuple(parse_default(kind, item) for item in inner)
         else:
-            default = _parse_default(kind, default_text)
+            default = parse_default(kind, default_text)
     return AttrSpec(name, kind, is_list, bool(has_default), default, allowed, minimum)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from engine.op.array import rank
 from engine.op.array import shape as shape_of
 from engine.op.kernels import ints, shape_text, zeros
-from engine.op.registry import op, raw
+from engine.op.registry import ANY, HOST, op, raw
 from engine.op.samples import Sample, random_array
 from engine.op.shapes import constant_value, constant_value_as_shape
 from engine.op.stacking import stack
@@ -118,6 +118,7 @@ slice_ = op(
     grad=_slice_grad,
     samples=_slice_samples,
     reference=_slice_reference,
+    memory={"input": ANY, "begin": HOST, "size": HOST, "output": ANY},
 )
 
 
@@ -238,6 +239,7 @@ strided_slice = op(
     grad=_strided_slice_grad,
     samples=_strided_samples,
     reference=_strided_reference,
+    memory={"input": ANY, "begin": HOST, "end": HOST, "strides": HOST, "output": ANY},
 )
 
 
@@ -286,4 +288,5 @@ strided_slice_grad = op(
     grad=_gradient_of_gradient,
     samples=_strided_grad_samples,
     reference=_strided_grad_reference,
+    memory={"shape": HOST, "begin": HOST, "end": HOST, "strides": HOST},
 )

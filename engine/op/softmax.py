@@ -9,10 +9,11 @@ import numpy as np
 
 from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
+from engine.op import cuda
 from engine.op.array import rank
 from engine.op.elementwise import in_float32
 from engine.op.kernels import invalid, shape_text
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import HOST, NotDifferentiable, op, raw, register_kernel
 from engine.op.samples import Sample, array, random_array
 from engine.op.shapes import constant_value
 from engine.types import dtypes
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from engine.types.dtypes import DType
 
 __all__ = ["in_top_k", "log_softmax", "softmax"]
+
+
+_IN_CUDA = (dtypes.float32, dtypes.float64)
 
 
 def _check_logits(logits: Any) -> None:
@@ -48,6 +52,16 @@ def _log_softmax(k: Any, logits: Any) -> Any:
     xp = k.xp
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _fused_softmax(logarithm: bool) -> Any:
+    """One CUDA kernel for a softmax or its logarithm."""
+
+    def kernel(k: Any, logits: Any) -> Any:
+        _check_logits(logits)
+        return cuda.softmax(k.xp, logits, logarithm) if logits.size else logits
+
+    return kernel
 
 
 def _logits_shape(node: Any) -> TensorShape:
@@ -96,6 +110,7 @@ op(
     samples=_samples,
     reference=_row_by_row(_softmax_row),
 )
+register_kernel("Softmax", device="CUDA", dtypes=_IN_CUDA)(_fused_softmax(logarithm=False))
 
 op(
     "LogSoftmax(logits: T; T: floats) -> logsoftmax: T",
@@ -105,6 +120,7 @@ op(
     samples=_samples,
     reference=_row_by_row(lambda row: row - np.logaddexp.reduce(row)),
 )
+register_kernel("LogSoftmax", device="CUDA", dtypes=_IN_CUDA)(_fused_softmax(logarithm=True))
 
 
 # Is the target among the k best?
@@ -186,6 +202,7 @@ op(
     grad=NotDifferentiable,
     samples=_in_top_k_v2_samples,
     reference=_in_top_k_reference,
+    memory={"k": HOST},
 )
 
 

@@ -14,7 +14,7 @@ from engine.op.array import rank, reshape
 from engine.op.array import shape as shape_of
 from engine.op.kernels import integer, invalid, orderable
 from engine.op.permute import transpose
-from engine.op.registry import op, raw
+from engine.op.registry import HOST, op, raw
 from engine.op.samples import Sample, array
 from engine.op.shapes import constant_value
 from engine.types.dtypes import DType
@@ -121,6 +121,7 @@ op(
     grad=_top_grad,
     samples=_tops,
     reference=_top_reference,
+    memory={"k": HOST},
 )
 
 

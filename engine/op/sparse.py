@@ -105,6 +105,7 @@ op(
     grad=_to_dense_grad,
     samples=_to_dense_samples,
     reference=_to_dense_reference,
+    devices=("CPU",),
 )
 
 
@@ -143,6 +144,7 @@ op(
     grad=_reorder_grad,
     samples=_reorder_samples,
     reference=_reorder_reference,
+    devices=("CPU",),
 )
 
 
@@ -206,6 +208,7 @@ op(
     shape=_reshape_shapes,
     samples=_reshape_samples,
     reference=_reshape_reference,
+    devices=("CPU",),
 )
 
 

@@ -118,6 +118,7 @@ op(
     grad=_add_grad,
     samples=_add_samples,
     reference=_add_reference,
+    devices=("CPU",),
 )
 
 
@@ -160,6 +161,7 @@ op(
     grad=NotDifferentiable,
     samples=_sum_grad_samples,
     reference=_sum_grad_reference,
+    devices=("CPU",),
 )
 
 
@@ -186,6 +188,7 @@ op(
     grad=lambda node, g: (None, raw.GatherNd(g, node.inputs[0]), None, g),
     samples=_dense_add_samples,
     reference=lambda indices, values, dims, b: dense_of(indices, values, dims) + b,
+    devices=("CPU",),
 )
 
 
@@ -258,6 +261,7 @@ def _cwise(name: str, ufunc: str, grad: Any) -> None:
         grad=grad,
         samples=samples,
         reference=reference,
+        devices=("CPU",),
     )
 
 
@@ -291,3 +295,17 @@ def _over_grad(node: Any, g: Any) -> Any:
 _cwise("SparseDenseCwiseMul", "multiply", _times_grad)
 _cwise("SparseDenseCwiseDiv", "divide", _over_grad)
 _cwise("SparseDenseCwiseAdd", "add", None)
+
+
+def _with_dense(op_type: str) -> Any:
+    def operator(self: SparseTensor, dense: Any) -> SparseTensor:
+        other = convert_to_tensor(dense, self.dtype.base_dtype)
+        values = getattr(raw, op_type)(self.indices, self.values, self.dense_shape, other)
+        return SparseTensor(self.indices, values, self.dense_shape)
+
+    return operator
+
+
+# A sparse tensor times or over a dense one, which is broadcast to its shape.
+for _name, _op_type in (("mul", "SparseDenseCwiseMul"), ("truediv", "SparseDenseCwiseDiv")):
+    setattr(SparseTensor, f"__{_name}__", _with_dense(_op_type))

@@ -15,7 +15,7 @@ from engine.op.gather import gather
 from engine.op.kernels import ints, invalid, shape_text, zeros
 from engine.op.matmul import matmul
 from engine.op.permute import matrix_transpose, transpose
-from engine.op.registry import op, raw
+from engine.op.registry import HOST, op, raw
 from engine.op.samples import Sample, random_array
 from engine.op.shapes import constant_value_as_shape
 from engine.op.sparse_parts import add_at, as_sparse, check_bounds, sparse_sample
@@ -127,6 +127,7 @@ op(
     grad=_matmul_grad,
     samples=_matmul_samples,
     reference=_matmul_reference,
+    memory={"a_shape": HOST},
 )
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from engine.graph.sparse_tensor import SparseTensor, convert_to_tensor_or_sparse_tensor
-from engine.op.kernels import ints, invalid, shape_text
+from engine.op.atomics import combine_at
+from engine.op.kernels import ints, invalid, require, shape_text
 from engine.op.samples import random_array
+from engine.types import errors
 from engine.types.dtypes import DType
 
 
@@ -38,11 +40,13 @@ def parts(k: Any, indices: Any, values: Any, dense_shape: Any, what: str = "") -
 def check_bounds(k: Any, indices: Any, dims: Sequence[int]) -> None:
     """Raise InvalidArgumentError, naming the first position that is outside of a tensor of shape `dims`."""
     outside = ((indices < 0) | (indices >= k.xp.asarray(dims, dtype=indices.dtype))).any(axis=1)
-    if outside.any():
+
+    def explain() -> errors.InvalidArgumentError:
         at = int(outside.argmax())
-        raise invalid(
-            f"indices[{at}] = {shape_text(indices[at].tolist())} is out of bounds: need 0 <= index < {shape_text(dims)}"
-        )
+        place = shape_text(indices[at].tolist())
+        return invalid(f"indices[{at}] = {place} is out of bounds: need 0 <= index < {shape_text(dims)}")
+
+    require(k, outside, explain)
 
 
 def check_order(k: Any, indices: Any, dims: Sequence[int]) -> None:
@@ -72,10 +76,10 @@ def add_at(xp: Any, into: Any, places: Any, values: Any) -> None:
     """Add values to the elements (or rows) `places` of `into`, in order, in float32 for the half precisions."""
     if into.dtype.itemsize == 2 and into.dtype.kind in "fV":
         wide = into.astype(np.float32)
-        xp.add.at(wide, places, values.astype(np.float32))
+        combine_at(xp, "add", wide, places, values.astype(np.float32))
         into[...] = wide.astype(into.dtype)
     else:
-        xp.add.at(into, places, values)
+        combine_at(xp, "add", into, places, values)
 
 
 def positions(rng: np.random.Generator, dims: Sequence[int], count: int) -> np.ndarray[Any, Any]:

@@ -98,6 +98,7 @@ op(
     grad=_reduce_sum_grad,
     samples=_reduce_sum_samples,
     reference=_reduce_sum_reference,
+    devices=("CPU",),
 )
 
 
@@ -140,6 +141,7 @@ op(
     shape=lambda node: [TensorShape.of((None, None)), TensorShape.of((None,)), TensorShape.of((None,))],
     samples=_reduce_sum_sparse_samples,
     reference=_reduce_sum_sparse_reference,
+    devices=("CPU",),
 )
 
 

@@ -1,9 +1,14 @@
-"""The optimizers' updates of some rows: as in `engine.op.training_ops`, for a gradient that has rows and their indices."""
+"""The optimizers' updates of some rows: as in `engine.op.training_ops`, for a gradient that has rows and their indices.
+
+TensorFlow goes through the rows one by one; a row that comes twice is updated twice, the second time from the result of the
+first.  Here it is `rounds` of rows.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from engine.op.atomics import rounds
 from engine.op.gather import check_indices
 from engine.op.kernels import invalid, shape_text
 from engine.op.registry import NotDifferentiable, OpDef, op
@@ -29,21 +34,6 @@ def _check_rows(k: Any, var: Any, grad: Any, indices: Any) -> None:
     check_indices(k, indices, var.shape[0])
 
 
-def _rounds(xp: Any, indices: Any) -> Any:
-    """The positions in `indices`, in groups within which no index comes twice: all first occurrences, then all second ones …
-
-    TensorFlow goes through the rows one by one; a row that comes twice is updated twice, the second time from the result of
-    the first.
-    """
-    left = xp.arange(len(indices))
-    while len(left):
-        _, first = xp.unique(indices[left], return_index=True)
-        yield left[xp.sort(first)]
-        keep = xp.ones(len(left), bool)
-        keep[first] = False
-        left = left[keep]
-
-
 def _sparse_momentum(
     k: Any, ref: Any, accum_ref: Any, lr: Any, grad: Any, indices: Any, momentum: Any
 ) -> Any:
@@ -51,7 +41,7 @@ def _sparse_momentum(
         var, accum = (array.copy() for array in values(k, ref, accum_ref))
         check_scalars(lr=lr, momentum=momentum)
         _check_rows(k, var, grad, indices)
-        for chosen in _rounds(k.xp, indices):
+        for chosen in rounds(k.xp, indices):
             rows, g = indices[chosen], grad[chosen]
             accum[rows] = a = accum[rows] * momentum + g
             var[rows] -= g * lr + a * momentum * lr if k.attrs["use_nesterov"] else a * lr
@@ -65,7 +55,7 @@ def _sparse_adagrad(k: Any, ref: Any, accum_ref: Any, lr: Any, grad: Any, indice
         var, accum = (array.copy() for array in values(k, ref, accum_ref))
         check_scalars(lr=lr)
         _check_rows(k, var, grad, indices)
-        for chosen in _rounds(k.xp, indices):
+        for chosen in rounds(k.xp, indices):
             rows, g = indices[chosen], grad[chosen]
             if k.attrs["update_slots"]:
                 accum[rows] += g * g
@@ -92,7 +82,7 @@ def _sparse_rms_prop(
         check_scalars(lr=lr, rho=rho, momentum=momentum, epsilon=epsilon)
         _check_rows(k, var, grad, indices)
         one = var.dtype.type(1)
-        for chosen in _rounds(k.xp, indices):
+        for chosen in rounds(k.xp, indices):
             rows, g = indices[chosen], grad[chosen]
             ms[rows] = spread = ms[rows] * rho + g * g * (one - rho)
             mom[rows] = moved = mom[rows] * momentum + g * lr / k.xp.sqrt(spread + epsilon)
@@ -121,7 +111,7 @@ def _sparse_centered_rms_prop(
         check_scalars(lr=lr, rho=rho, momentum=momentum, epsilon=epsilon)
         _check_rows(k, var, grad, indices)
         one = var.dtype.type(1)
-        for chosen in _rounds(k.xp, indices):
+        for chosen in rounds(k.xp, indices):
             rows, g = indices[chosen], grad[chosen]
             ms[rows] = spread = ms[rows] * rho + g * g * (one - rho)
             mg[rows] = mean = mg[rows] * rho + g * (one - rho)

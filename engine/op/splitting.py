@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.graph.convert import convert_to_tensor
 from engine.op.kernels import integer, ints, invalid, shape_text
-from engine.op.registry import op, raw
+from engine.op.registry import ANY, HOST, op, raw
 from engine.op.samples import Sample, random_array
 from engine.op.shapes import constant_value
 from engine.op.static_values import constant_ints
@@ -97,6 +97,7 @@ split_op = op(
     grad=lambda node, *gs: (None, _join_again(node, node.inputs[0], gs)),
     samples=_splits,
     reference=lambda axis, x, num_split, **_: np.split(x, num_split, axis=int(axis)),
+    memory={"split_dim": HOST, "value": ANY, "output": ANY},
 )
 
 
@@ -188,6 +189,7 @@ split_v_op = op(
     grad=lambda node, *gs: (_join_again(node, node.inputs[2], gs), None, None),
     samples=_split_vs,
     reference=_split_v_reference,
+    memory={"value": ANY, "size_splits": HOST, "split_dim": HOST, "output": ANY},
 )
 
 

@@ -66,6 +66,7 @@ pack_op = op(
     grad=lambda node, g: raw.Unpack(g, num=node.attrs["N"], axis=node.attrs["axis"], name="unstack"),
     samples=_packs,
     reference=_packed,
+    int32_on_host=True,
 )
 
 

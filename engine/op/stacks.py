@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.op.registry import NotDifferentiable, op
+from engine.op.registry import ANY, HOST, NotDifferentiable, op
 from engine.op.samples import untested
 from engine.op.shapes import SCALAR, UNKNOWN
 from engine.types import errors
@@ -33,6 +33,7 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    memory={"max_size": HOST},
 )
 
 
@@ -73,6 +74,7 @@ op(
     shape=lambda node: node._inputs[1]._shape,
     samples=_BY_HAND,
     stateful=True,
+    memory={"elem": ANY, "output": ANY},
 )
 
 
@@ -99,6 +101,7 @@ op(
     shape=lambda node: UNKNOWN,
     samples=_BY_HAND,
     stateful=True,
+    memory={"elem": ANY},
 )
 
 

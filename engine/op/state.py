@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.op.kernels import invalid, shape_text
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import HOST, NotDifferentiable, op, raw
 from engine.op.samples import untested
 from engine.op.shapes import SCALAR, UNKNOWN
 from engine.types import errors
@@ -71,6 +71,7 @@ op(
     samples=_BY_HAND,
     stateful=True,
     allows_uninitialized=True,
+    memory={"is_initialized": HOST},
 )
 
 
@@ -172,6 +173,7 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    devices=("CPU",),
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from engine.op.kernels import invalid, shape_text
-from engine.op.registry import NotDifferentiable, op
+from engine.op.registry import HOST, NotDifferentiable, op
 from engine.op.samples import untested
 from engine.op.slicing import MASKS, index_of
 
@@ -37,4 +37,5 @@ strided_slice_assign = op(
     grad=NotDifferentiable,
     samples=untested("tests/op/test_slicing.py"),
     stateful=True,
+    memory={"begin": HOST, "end": HOST, "strides": HOST},
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import ANY, HOST, NotDifferentiable, op, raw
 from engine.op.samples import untested
 from engine.op.shapes import SCALAR, UNKNOWN
 from engine.types import errors
@@ -56,6 +56,7 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    memory={"size": HOST, "flow": HOST},
 )
 
 
@@ -73,10 +74,10 @@ def _write_element(k: Any, handle: Any, index: int, value: Any) -> None:
                 f"{value.dtype} "
                 f"but TensorArray dtype is {handle.dtype.name}."
             )
-        if not handle.element_shape.is_compatible_with(np.shape(value)):
+        if not handle.element_shape.is_compatible_with(value.shape):
             raise _invalid(
                 f"TensorArray {handle.name}: Could not write to TensorArray index {index} because the value shape is "
-                f"{list(np.shape(value))} which is incompatible with the TensorArray's inferred element shape: "
+                f"{list(value.shape)} which is incompatible with the TensorArray's inferred element shape: "
                 f"{handle.element_shape} "
                 "(consider setting infer_shape=False)."
             )
@@ -102,8 +103,8 @@ def _write_element(k: Any, handle: Any, index: int, value: Any) -> None:
             and not handle.value
             and handle.element_shape.ndims is None
         ):
-            handle.element_shape = TensorShape.of(np.shape(value))
-        handle.shapes[index] = np.shape(value)
+            handle.element_shape = TensorShape.of(value.shape)
+        handle.shapes[index] = value.shape
         k.write_item(handle, index, value)
 
 
@@ -131,7 +132,7 @@ def _read_element(k: Any, handle: Any, index: int) -> Any:
                     f"TensorArray {handle.name}: Could not read from TensorArray index {index} because it has not been written "
                     f"to, and its element shape is not fully defined: {shape}."
                 )
-            return np.zeros(tuple(shape.as_list()), handle.dtype.np_dtype)
+            return k.xp.zeros(tuple(shape.as_list()), handle.dtype.np_dtype)
         value = handle.value[index]
         if value is None:
             raise _invalid(
@@ -233,6 +234,7 @@ op(
     grad=_write_grad,
     samples=_BY_HAND,
     stateful=True,
+    memory={"index": HOST, "flow_in": ANY, "flow_out": ANY},
 )
 
 
@@ -255,6 +257,7 @@ op(
     grad=_read_grad,
     samples=_BY_HAND,
     stateful=True,
+    memory={"index": HOST, "flow_in": ANY},
 )
 
 
@@ -267,15 +270,15 @@ def _gather(k: Any, handle: Any, indices: Any, flow: Any) -> Any:
                 f"TensorArray has size zero, but element shape {shape} is not fully defined. Currently only static shapes are "
                 "supported when packing zero-size TensorArrays."
             )
-        return np.zeros((0, *shape.as_list()), handle.dtype.np_dtype)
-    first = np.shape(found[0])
+        return k.xp.zeros((0, *shape.as_list()), handle.dtype.np_dtype)
+    first = found[0].shape
     for i, element in enumerate(found):
-        if np.shape(element) != first:
+        if element.shape != first:
             raise _invalid(
                 f"TensorArray has inconsistent shapes. Index 0 has shape: {list(first)} but index {i} has shape: "
-                f"{list(np.shape(element))}"
+                f"{list(element.shape)}"
             )
-    return np.stack(found)
+    return k.xp.stack(found)
 
 
 def _gather_grad(op: Any, grad: Any) -> Any:
@@ -298,14 +301,15 @@ op(
     grad=_gather_grad,
     samples=_BY_HAND,
     stateful=True,
+    memory={"indices": HOST, "flow_in": ANY},
 )
 
 
 def _scatter(k: Any, handle: Any, indices: Any, value: Any, flow: Any) -> Any:
     if len(indices) != len(value):
         raise _invalid(f"Expected len(indices) == values.shape[0], but saw: {len(indices)} vs. {len(value)}")
-    for index, element in zip(indices, value, strict=True):
-        _write_element(k, handle, int(index), np.asarray(element))
+    for i, index in enumerate(indices):
+        _write_element(k, handle, int(index), value[i, ...])
     return flow
 
 
@@ -323,6 +327,7 @@ op(
     grad=_scatter_grad,
     samples=_BY_HAND,
     stateful=True,
+    memory={"indices": HOST, "flow_in": ANY, "flow_out": ANY},
 )
 
 
@@ -334,7 +339,7 @@ def _concat(k: Any, handle: Any, flow: Any) -> Any:
             raise _invalid(
                 "TensorArray has size zero, and its elements' shape is not known: nothing to concatenate"
             )
-        return np.zeros((0, *shape.as_list()), handle.dtype.np_dtype), np.zeros(0, np.int64)
+        return k.xp.zeros((0, *shape.as_list()), handle.dtype.np_dtype), np.zeros(0, np.int64)
     for i, element in enumerate(found):
         if element.ndim == 0:
             raise _invalid(f"Concat saw a scalar shape at index {i} but requires at least vectors.")
@@ -344,7 +349,7 @@ def _concat(k: Any, handle: Any, flow: Any) -> Any:
                 f"{list(found[0].shape[1:])} but index "
                 f"{i} has (excepting dimension 0) shape: {list(element.shape[1:])}"
             )
-    return np.concatenate(found), np.array([len(element) for element in found], np.int64)
+    return k.xp.concatenate(found), np.array([len(element) for element in found], np.int64)
 
 
 def _concat_grad(op: Any, grad: Any, _: Any) -> Any:
@@ -363,6 +368,7 @@ op(
     grad=_concat_grad,
     samples=_BY_HAND,
     stateful=True,
+    memory={"flow_in": ANY, "lengths": HOST},
 )
 
 
@@ -403,6 +409,7 @@ op(
     grad=_split_grad,
     samples=_BY_HAND,
     stateful=True,
+    memory={"lengths": HOST, "flow_in": ANY, "flow_out": ANY},
 )
 
 op(
@@ -412,6 +419,7 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    memory={"flow_in": ANY, "size": HOST},
 )
 
 
@@ -438,6 +446,7 @@ op(
     grad=NotDifferentiable,
     samples=_BY_HAND,
     stateful=True,
+    memory={"flow_in": ANY, "flow_out": ANY},
 )
 
 # The engine's own: one gradient array for each `scope`, a handle that each iteration of a loop makes anew.

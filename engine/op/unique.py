@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from engine.op.kernels import invalid, orderable, shape_text
-from engine.op.registry import NotDifferentiable, op, raw
+from engine.op.registry import HOST, NotDifferentiable, op, raw
 from engine.op.samples import Sample, random_array
 from engine.types import dtypes
 from engine.types.dtypes import DType
@@ -140,6 +140,7 @@ op(
     grad=NotDifferentiable,
     samples=_list_diffs,
     reference=_list_diff_reference,
+    memory=HOST,
 )
 
 

@@ -14,8 +14,8 @@ from engine.graph.convert import convert_to_tensor
 from engine.graph.default import name_scope
 from engine.op import shapes
 from engine.op.broadcasting import shape_of
-from engine.op.kernels import shape_text
-from engine.op.registry import Kernel, OpDef, op, raw
+from engine.op.kernels import require, shape_text
+from engine.op.registry import HOST, Kernel, OpDef, op, raw
 from engine.op.samples import Sample, array
 from engine.op.segment import by_loop, combine_rows, product_grad, rows_of
 from engine.types import dtypes, errors
@@ -41,12 +41,16 @@ def _unsorted_kernel(ufunc: str, neutral: Callable[[np.dtype[Any]], Any]) -> Ker
                 f"data.shape = {shape_text(data.shape)} does not start with segment_ids.shape = {shape_text(ids.shape)}",
             )
         flat = ids.ravel()
-        if (flat >= count).any():
-            at = int((flat >= count).argmax())
+        beyond = flat >= count
+
+        def explain() -> errors.InvalidArgumentError:
+            at = int(beyond.argmax())
             position = ", ".join(str(i) for i in np.unravel_index(at, ids.shape))
-            raise errors.InvalidArgumentError(
+            return errors.InvalidArgumentError(
                 None, None, f"segment_ids[{position}] = {int(flat[at])} is out of range [0, {count})"
             )
+
+        require(k, beyond, explain)
         rows = data.reshape((flat.shape[0], *data.shape[ids.ndim :]))
         return combine_rows(k.xp, ufunc, rows, flat, count, neutral(data.dtype))
 
@@ -128,6 +132,7 @@ def _unsorted_op(
         grad=grad,
         samples=samples,
         reference=reference,
+        memory={"num_segments": HOST},
     )
 
 

@@ -115,3 +115,16 @@ def capture(limit: int = 6) -> Site:
                 break
         frame = frame.f_back
     return Site(pairs)
+
+
+def stacklevel() -> int:
+    """The `stacklevel` with which `warnings.warn`, called where this is, points at the user's line; 1 if there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if _is_user.get(name) or (name not in _is_user and _decide(name)):
+            return level
+        frame = frame.f_back
+        level += 1
+    return 1

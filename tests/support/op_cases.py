@@ -25,6 +25,10 @@ ANY = [
 ]  # fmt: skip
 
 
+# What TensorFlow cannot be asked: ops that it does not have, or not on the CPU.
+NOT_ASKED = frozenset({"_FusedElementwise", "_FusedBatchNormEx"})
+
+
 @dataclass(frozen=True)
 class Case:
     """An op, and the dtype that its sampler is asked for (None if it has no type attr)."""
