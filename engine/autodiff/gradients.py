@@ -211,7 +211,7 @@ class _Walk:
         self._from_ops = {_dense(x).op for x in xs}
         between = self._between([_dense(y).op for y in ys], list(self._from_ops))
         self._on_path = set(between)
-        self._loops.include(between)
+        self._loops.include(between, self._colocated)
         pending = self._pending
         for op in between:
             for tensor in sources_of(op):

@@ -30,9 +30,27 @@ from engine.graph.tensor import Tensor
 from engine.op.const import constant
 from engine.op.registry import raw
 from engine.op.shapes import constant_value
+from engine.types.device import DeviceSpec
 
 if TYPE_CHECKING:
     from engine.autodiff.loops import LoopGradients
+
+
+def _where(value: Tensor) -> contextlib.AbstractContextManager[None]:
+    """Where the stack of a forward value is: also with the operation whose gradient asks for the value, as in TensorFlow.
+
+    Where the two may turn out to be on different devices, a stack cannot be with both, and is with the value.  What only
+    colocation says of a device (as of a TensorArray, which goes where it is first written) is known when nodes are placed.
+    """
+    op = value.op
+    pushes = [user.device for user in value.consumers() if user.type == "StackPushV2"]  # for other gradients
+    wanted = [DeviceSpec.from_string(device) for device in (op.device, *pushes) if device]
+    others = [DeviceSpec.from_string(each.device) for each in op.graph._scopes.colocation if each.device]
+    stated = len(others) == len(op.graph._scopes.colocation)
+    is_free = not wanted and "_class" not in op.attrs
+    if is_free or (stated and all(a.is_compatible_with(b) for a in wanted for b in others)):
+        return contextlib.nullcontext()
+    return op.graph.colocate_with(None, ignore_existing=True)
 
 
 class LoopGradient:
@@ -152,7 +170,7 @@ class LoopGradient:
         dead_branch: `value` belongs to the branch of a cond that its context says is not taken.
         """
         graph = self.forward.graph
-        with graph.control_dependencies(None):
+        with graph.control_dependencies(None), _where(value):
             with inside(self._home), graph.colocate_with(value):
                 stack = raw.StackV2(constant(-1), elem_type=value.dtype.base_dtype, name="f_acc")
             handle = self.forward.add_value(stack)
@@ -204,7 +222,7 @@ class LoopGradient:
             context = context.outer
         if self._repeated and stack is None:
             history = self._copied(history)
-        with self.forward.graph.control_dependencies(None), self.context.entered():
+        with self.forward.graph.control_dependencies(None), _where(value), self.context.entered():
             # Pop only where something was pushed.
             for pred, branch in bare:
                 history = switch_ref_or_tensor(history, self.real_value(pred))[branch]

@@ -26,14 +26,22 @@ class LoopGradients:
         self.guards = Guards()
         self._by_loop: dict[WhileContext, LoopGradient] = {}
 
-    def include(self, between: dict[Operation, None]) -> None:
-        """The walk will meet the operations `between`: make the gradients of their loops, and take all exits of these in."""
+    def include(
+        self,
+        between: dict[Operation, None],
+        colocated: Callable[[Operation], contextlib.AbstractContextManager[None]],
+    ) -> None:
+        """The walk will meet the operations `between`: make the gradients of their loops, and take all exits of these in.
+
+        colocated: in which a loop's gradient is begun, given the exit through which it is met.
+        """
         for op in list(between):
             if is_loop_exit(op):
                 forward = while_context_of(op)
                 if forward is None:
                     raise _without_context(op)
-                self._include(forward, between)
+                with colocated(op):
+                    self._include(forward, between)
             elif op.type == "StackPushV2":
                 # What its loops give may have no gradient, and what is pushed inside has.
                 for forward in _loops_between(stack_of(op), op):

@@ -105,6 +105,9 @@ class FunctionOp(OpDef):
             stateful=bool(function.stateful_ops),
             flow="",
             allows_uninitialized=False,
+            devices=None,
+            memory={},
+            int32_on_host=False,
         )
         self.function = function
 

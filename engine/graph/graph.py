@@ -181,7 +181,7 @@ class Graph:
             op._id = len(self._nodes) + 1
             self._nodes[full_name] = op
         if scopes.colocation:
-            op._device = scopes.colocation[-1].device
+            op._device = next((each.device for each in scopes.colocation if each.device), "")
         elif scopes.devices:
             op._device = scopes.device_for(op)
         for block in scopes.control:

@@ -23,12 +23,11 @@ from engine.op.flow import no_op
 from engine.op.passing import identity_n_op, identity_op
 from engine.op.registry import raw
 from engine.passes.build import Builder, stage_ids
-from engine.passes.stage import Lineage, Stage, StageNode
+from engine.passes.stage import INLINED, Lineage, Stage, StageNode
 from engine.types import errors
 from engine.types.dtypes import DType
 from engine.types.shape import TensorShape
 
-NAME = "inlined"
 _CONTEXTS = (GraphKeys.COND_CONTEXT, GraphKeys.WHILE_CONTEXT)
 
 
@@ -46,9 +45,9 @@ def inline(stage: Stage, functions: Mapping[str, Function]) -> Stage:
         if _is_call(node):
             work.expand(node, (), nodes, taken, node.name)
         else:
-            nodes[node.name] = replace(node, lineage=Lineage((node.name,), NAME))
+            nodes[node.name] = replace(node, lineage=Lineage((node.name,), INLINED))
     return Stage(
-        NAME,
+        INLINED,
         MappingProxyType(nodes),
         feeds=stage.feeds,
         fetches=stage.fetches,
@@ -80,7 +79,7 @@ class _Inliner:
         if title in callers:
             circle = " -> ".join([*callers[callers.index(title) :], title])
             raise _at(call, f"Functions cannot call themselves, directly or through others: {circle}")
-        lineage = Lineage((outermost,), NAME, f"inlined from call '{call.name}' of {title}")
+        lineage = Lineage((outermost,), INLINED, f"inlined from call '{call.name}' of {title}")
         names: dict[str, str] = {}
         for name in (*body.arguments, *body.nodes):
             names[name] = _unused(f"{call.name}/{name}", taken)

@@ -197,16 +197,21 @@ def isolate(fatal: Path) -> None:
 # Putting the answers away.
 
 
-def store(folder: Path) -> None:
+def store(folder: Path, known: Any = None) -> None:
     """All answers in one file: an index, and for each dtype one array with all the numbers in the order of the index.
 
-    Of integers, bools and strings only a digest is kept: there ours must be equal, not near.
+    Of integers, bools and strings only a digest is kept: there ours must be equal, not near.  `known` are the contents of an
+    earlier file, to which what is new is added.
     """
     from op_cases import digest
 
     index: dict[str, Any] = {}
     numbers: dict[str, list[Any]] = {}
     version = ""
+    if known is not None:
+        earlier = json.loads(known.pop("index").tobytes())
+        index, version = earlier["cases"], earlier["tensorflow"]
+        numbers = {dtype: [array] for dtype, array in known.items()}
     for path in sorted(folder.glob("*.answer")):
         found, answers = pickle.loads(path.read_bytes())
         version = found or version
@@ -236,6 +241,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tf", help="the Python that has TensorFlow")
     parser.add_argument("--only", nargs="*", help="op types, for a trial that is not stored")
+    parser.add_argument(
+        "--add", nargs="*", help="op types that have no answers yet: those that there are stay"
+    )
     parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.answer is not None:
@@ -245,14 +253,15 @@ def main() -> None:
         parser.error("--tf is needed")
     root = Path(__file__).parents[2]
     sys.path[:0] = [str(root), str(root / "tests" / "support")]
-    from op_cases import cases
+    from op_cases import NOT_ASKED, cases
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for case in cases():
             if (
                 not case.opdef.stateful
-                and (not options.only or case.op_type in options.only)
+                and case.op_type not in NOT_ASKED
+                and (not (options.only or options.add) or case.op_type in (options.only or options.add))
                 and case.samples()
             ):
                 write_question(case, folder)
@@ -261,6 +270,9 @@ def main() -> None:
         if options.only:
             for path in sorted(folder.glob("*.answer")):
                 print(path.stem, pickle.loads(path.read_bytes()))
+        elif options.add:
+            with np.load(ANSWERS) as stored:
+                store(folder, {name: stored[name] for name in stored.files})
         else:
             store(folder)
 

@@ -239,6 +239,7 @@ def test_a_body_without_a_gradient() -> None:
 # Running.
 
 
+@pytest.mark.usefixtures("as_written")
 def test_the_stage_knows_where_inlined_nodes_come_from() -> None:
     @Defun(tf.float32, func_name="Inner")
     def inner(x: Any) -> Any:
@@ -374,6 +375,7 @@ def test_a_variable_cannot_be_assigned_in_a_body() -> None:
         assigns(1.0)
 
 
+@pytest.mark.usefixtures("as_written")
 def test_a_recording_of_a_call(tmp_path: Any) -> None:
     import tracing
     from tracing.reader import Run
