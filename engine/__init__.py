@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from builtins import bool as _bool
 
+from engine import device as _devices  # the package, before the function that has its name
 from engine.types import errors
 from engine.types.errors import OpError
 from engine.types.device import DeviceSpec
@@ -122,7 +123,10 @@ from engine.op.trigonometric import *
 from engine.op.unique import *
 from engine.op.unsorted_segment import *
 from engine.op.registry import raw as raw_ops
+from engine.op import fused as _fused
+from engine.op import fused_elementwise as _fused_elementwise
 from engine.op import operators as _operators
+from engine.op import sendrecv as _sendrecv
 from engine.op import function_ops as _function_ops
 from engine.op import stacks as _stacks
 from engine.op import tensor_arrays as _tensor_arrays
@@ -154,6 +158,7 @@ from engine.initializers import *
 from engine.variable_scope import *
 from engine.get_variable import *
 from engine.runtime.config import ConfigProto, GPUOptions, GraphOptions, RunOptions
+from engine.passes.settings import OptimizerOptions, RewriterConfig
 from engine.runtime.session import InteractiveSession, Session
 from engine import bitwise, function, initializers, logging, math, nn, random, sparse, test, train
 

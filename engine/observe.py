@@ -5,7 +5,7 @@ nobody observes, nothing is collected.  What an observer gets depends on its `le
 
 ========  ==================================================================================================
 `OFF`     nothing
-`TIMES`   stages, steps, node executions with time stamps, frames, resource writes
+`TIMES`   stages, steps, node executions with time stamps, frames, resource writes, transfers, allocations
 `VALUES`  and the health of every output: dtype, shape, min, max, mean, counts of NaN and Inf
 `FULL`    and every token on every edge, and the values themselves
 ========  ==================================================================================================
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from engine.device.device import Device
     from engine.passes.stage import Stage
     from engine.types.site import Frame
 
@@ -48,7 +49,7 @@ class StepInfo:
     """One `Session.run`.
 
     `id` is unique in the process and grows; `step` counts this session's runs from 1.  `site` are the user's stack frames at
-    the call, innermost first.
+    the call, innermost first.  `devices` are those that the stage's nodes are on.
     """
 
     id: int
@@ -62,12 +63,14 @@ class StepInfo:
     started_ns: int
     started_unix_ns: int
     thread: int
+    devices: tuple[Device, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Executions:
-    """Node executions of one step on one device, in the order in which they finished.
+    """Node executions of one step, in the order in which they finished.
 
+    `device` is the device that the step ran on, or "" if it ran on several: each row's is then that of its node in the stage.
     `first` is the number of the batch's first row within the step (a long step comes in several batches); `node` indexes
     `stage.order`; `frame` is a frame id (0 is the root; `FrameEvent` says what the others are).  A dead node runs no kernel:
     its row has `dead` set and a zero duration.

@@ -18,9 +18,26 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 @pytest.fixture(autouse=True)
 def _kernels_keep_their_promises(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every kernel that any test runs must give the dtypes and shapes that its op declares."""
-    from engine.runtime import driver
+    from engine.runtime import step
+    from engine.runtime.failures import check_outputs
 
-    monkeypatch.setattr(driver, "checker", driver.check_outputs)
+    monkeypatch.setattr(step, "checker", check_outputs)
+
+
+@pytest.fixture(autouse=True)
+def _passes_keep_their_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage that any pass makes in any test goes through the graph checker."""
+    from engine.passes import check, pipeline
+
+    monkeypatch.setattr(pipeline, "checker", check.check)
+
+
+@pytest.fixture
+def as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pass runs in this test but pruning: its steps are those of the graph as the test wrote it."""
+    from engine.passes import pipeline
+
+    monkeypatch.setattr(pipeline, "PASSES", ())
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine.observe import (
+    Allocation,
     Executions,
     FrameEvent,
     Health,
@@ -17,20 +19,24 @@ from engine.observe import (
     StepInfo,
     Tokens,
     TraceLevel,
+    Transfer,
     Value,
 )
 from engine.runtime.health import ArrayHealth, measure
 from engine.runtime.resources import NO_KEY, Resource, Stack, Write
 from engine.runtime.state import DEAD, Activation, Change, Delivered
 
+if TYPE_CHECKING:
+    from engine.device.device import Device
+
 FLUSH_ROWS = 50_000
 FLUSH_BYTES = 64 << 20
 
 
 class Collector:
-    """One step's records on one device, on their way to `observers`; `level` is the highest that any of them wants.
+    """One step's records on their way to `observers`; `level` is the highest that any of them wants.
 
-    Thread-safe: the shells that run nodes on several threads share it.
+    `device` is where the step runs, "" if on several devices.  Thread-safe: shells that run nodes on several threads share it.
     """
 
     def __init__(self, observers: Sequence[Observer], step: StepInfo, device: str) -> None:
@@ -47,6 +53,9 @@ class Collector:
         self._frames: list[FrameEvent] = []
         self._tokens: list[tuple[int, int, int, int, int, int, bool]] = []
         self._writes: list[ResourceWrite] = []
+        self._transfers: list[tuple[int, Transfer]] = []
+        self._allocations: list[Allocation] = []
+        self._in_use: dict[str, int] = {}
 
     def executed(
         self,
@@ -76,7 +85,10 @@ class Collector:
                     self._values.append(Value(row, slot, array))
                     self._value_bytes += health.nbytes
             for write in writes:
-                self._writes.append(_described(write, row, activation, end_ns))
+                if write.resource.kind != "rendezvous":
+                    self._writes.append(_described(write, row, activation, end_ns))
+                elif write.kind == "recv":
+                    self._transfers.append((row, _transfer(write, activation, end_ns)))
             if len(self._rows) >= FLUSH_ROWS or self._value_bytes >= FLUSH_BYTES:
                 self._flush()
         return row
@@ -101,6 +113,15 @@ class Collector:
             for source_slot, item, slot, frame, iteration, dead in tokens:
                 self._tokens.append((row, source_slot, item.index, slot, frame.id, iteration, dead))
 
+    def allocated(self, row: int, device: Device) -> None:
+        """Note what execution `row` has changed in the memory of `device`."""
+        in_use = device.statistics().in_use
+        with self._lock:
+            change = in_use - self._in_use.get(device.name, 0)
+            if change:
+                self._in_use[device.name] = in_use
+                self._allocations.append(Allocation(device.name, row, time.perf_counter_ns(), change, in_use))
+
     def retract(self) -> None:
         """Forget the last execution, which has been undone (if it has not been handed on yet)."""
         with self._lock:
@@ -113,6 +134,8 @@ class Collector:
             self._frames = [event for event in self._frames if event.row < row]
             self._tokens = [token for token in self._tokens if token[0] < row]
             self._writes = [write for write in self._writes if write.row < row]
+            self._transfers = [entry for entry in self._transfers if entry[0] < row]
+            self._allocations = [each for each in self._allocations if each.row < row]
 
     def begin(self) -> None:
         for observer in self.observers:
@@ -148,6 +171,12 @@ class Collector:
         if self._writes:
             self._tell("resource_writes", tuple(self._writes))
             self._writes = []
+        if self._transfers:
+            self._tell("transfers", tuple(transfer for _, transfer in self._transfers))
+            self._transfers = []
+        if self._allocations:
+            self._tell("allocations", tuple(self._allocations))
+            self._allocations = []
         if self._health:
             self._tell("health", _health_batch(self._health), TraceLevel.VALUES)
             self._health = []
@@ -190,6 +219,22 @@ def _token_batch(entries: Sequence[tuple[int, int, int, int, int, int, bool]]) -
         frame=table[:, 4].astype(np.int32),
         iteration=table[:, 5].copy(),
         dead=table[:, 6].astype(np.bool_),
+    )
+
+
+def _transfer(write: Write, activation: Activation, end_ns: int) -> Transfer:
+    source, _, destination, _ = write.key.split(";", 3)
+    parcel = write.old
+    return Transfer(
+        key=write.key,
+        source=source,
+        destination=destination,
+        frame=activation.frame.id,
+        iteration=activation.iteration,
+        nbytes=parcel.nbytes,
+        sent_ns=parcel.sent_ns,
+        received_ns=end_ns,
+        dead=parcel.dead,
     )
 
 

@@ -6,6 +6,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from engine.device.modelled.parameters import GPUModel
+from engine.passes.settings import OptimizerOptions, RewriterConfig
+
 
 class TraceLevel(enum.IntEnum):
     """`RunOptions.trace_level`."""
@@ -18,17 +21,26 @@ class TraceLevel(enum.IntEnum):
 
 @dataclass(slots=True)
 class GPUOptions:
-    """Options of GPU devices."""
+    """Options of GPU devices, which `ConfigProto.device_count` asks for.
+
+    per_process_gpu_memory_fraction: how much of the memory to use (0: all); visible_device_list: "1,0" maps GPU:0 to the second
+    card and GPU:1 to the first.  allow_growth has no effect: memory is always taken as needed.
+    modelled (ours): False for real GPUs, True for models of them, "auto" for models where there are no real ones, or the
+    figures of the model, a `GPUModel`.
+    """
 
     per_process_gpu_memory_fraction: float = 0.0
     allow_growth: bool = False
     visible_device_list: str = ""
+    modelled: bool | str | GPUModel = False
 
 
 @dataclass(slots=True)
 class GraphOptions:
-    """Options of graph optimization."""
+    """Options of graph optimization: `optimizer_options` and `rewrite_options` say which passes run."""
 
+    optimizer_options: OptimizerOptions = field(default_factory=OptimizerOptions)
+    rewrite_options: RewriterConfig = field(default_factory=RewriterConfig)
     infer_shapes: bool = False
     place_pruned_graph: bool = False
     build_cost_model: int = 0
@@ -38,9 +50,15 @@ class GraphOptions:
 class ConfigProto:
     """Options of a `Session`.
 
-    inter_op_parallelism_threads: how many threads run nodes of one step (0 and 1: the caller's own).
+    inter_op_parallelism_threads: how many threads run nodes of one step (0: one a CPU device; 1 or less than 0: the caller's own).
     allow_soft_placement, log_device_placement, device_count, gpu_options: as in TensorFlow.
     operation_timeout_in_ms: how long a run may take where its `RunOptions` say nothing (0: for ever).
+
+    These are ours:
+    placement: "simple", TensorFlow's rules, or "greedy", the white paper's simulation.
+    wire_compression: "bfloat16" sends float32 tensors between devices with their lower 16 bits dropped; "" sends them whole.
+    late_receive_bytes: a tensor of so many bytes is received shortly before it is needed (None: as soon as it can be).
+    expensive_kernel_ns: a kernel that takes longer goes to another thread, if there are any; 0: what has been measured to pay.
     """
 
     device_count: Mapping[str, int] = field(default_factory=dict)
@@ -52,13 +70,18 @@ class ConfigProto:
     gpu_options: GPUOptions = field(default_factory=GPUOptions)
     graph_options: GraphOptions = field(default_factory=GraphOptions)
     operation_timeout_in_ms: int = 0
+    placement: str = "simple"
+    wire_compression: str = ""
+    late_receive_bytes: int | None = 64 << 10
+    expensive_kernel_ns: int = 0
 
 
 @dataclass(slots=True)
 class RunOptions:
     """Options of one `Session.run`.
 
-    trace_level: FULL_TRACE fills the run's `run_metadata`.  timeout_in_ms: raise DeadlineExceededError after so long (0: never).
+    trace_level: FULL_TRACE fills the run's `run_metadata`.  output_partition_graphs: put the graphs that ran on each device into
+    its `partition_graphs`.  timeout_in_ms: raise DeadlineExceededError after so long (0: never).
     """
 
     trace_level: int = TraceLevel.NO_TRACE

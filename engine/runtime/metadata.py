@@ -42,14 +42,33 @@ def run_metadata(
     outputs = _Outputs(health)
     devices: dict[str, Any] = {}
     for batch in executions:
-        device = devices.get(batch.device)
-        if device is None:
-            device = message.step_stats.dev_stats.add(device=batch.device or DEFAULT_DEVICE)
-            devices[batch.device] = device
-        device.node_stats.extend(_records(batch, labels, outputs, started_unix_ns - started_ns))
-        for thread in np.unique(batch.thread).tolist():
-            device.thread_names[thread & 0xFFFFFFFF] = f"thread {thread}"
+        for name, rows in rows_by_device(stage, batch):
+            device = devices.get(name)
+            if device is None:
+                device = devices[name] = message.step_stats.dev_stats.add(device=name or DEFAULT_DEVICE)
+            device.node_stats.extend(_records(batch, rows, labels, outputs, started_unix_ns - started_ns))
+            for thread in np.unique(batch.thread[rows]).tolist():
+                device.thread_names[thread & 0xFFFFFFFF] = f"thread {thread}"
     return message
+
+
+def rows_by_device(stage: Stage, batch: Executions) -> list[tuple[str, Any]]:
+    """(device, indices of the batch's rows that ran on it); in a batch of one device, that one and all rows."""
+    if batch.device:
+        return [(batch.device, np.arange(len(batch)))]
+    known = {name: number for number, name in enumerate(stage.devices)}
+    on = np.array([known[node.device] for node in stage], np.int64)[batch.node]
+    return [(name, np.flatnonzero(on == number)) for name, number in known.items() if (on == number).any()]
+
+
+def partition_graphs(stage: Stage) -> list[Any]:
+    """The graphs of the devices of a partitioned stage, as GraphDefs; of any other stage, the one graph."""
+    found = []
+    for device in stage.devices:
+        message = _empty_graph_def()
+        message.node.extend(stage_node_def(node) for node in stage.on(device))
+        found.append(message)
+    return found
 
 
 def fill(message: Any, filled: Any) -> None:
@@ -58,12 +77,15 @@ def fill(message: Any, filled: Any) -> None:
 
 
 class MetadataObserver(Observer):
-    """Watches one step and fills `message`, the caller's RunMetadata, when it ends."""
+    """Watches one step and fills `message`, the caller's RunMetadata, when it ends: with its `statistics`, its `graphs`."""
 
     level = TraceLevel.VALUES
 
-    def __init__(self, message: Any) -> None:
+    def __init__(self, message: Any, statistics: bool = True, graphs: bool = False) -> None:
         self._message = message
+        self._statistics = statistics
+        self._graphs = graphs
+        self.level = TraceLevel.VALUES if statistics else TraceLevel.TIMES
         self._executions: list[Executions] = []
         self._health: list[Health] = []
 
@@ -76,11 +98,13 @@ class MetadataObserver(Observer):
     def step_end(self, step: StepInfo, ended_ns: int, error: BaseException | None) -> None:
         filled = run_metadata(
             step.stage,
-            self._executions,
+            self._executions if self._statistics else (),
             self._health,
             started_ns=step.started_ns,
             started_unix_ns=step.started_unix_ns,
         )
+        if self._graphs:
+            filled.partition_graphs.extend(partition_graphs(step.stage))
         fill(self._message, filled)
 
 
@@ -90,11 +114,16 @@ def stage_graph_def(stage: Stage, *, add_shapes: bool = False, max_tensor_bytes:
     add_shapes: put the static output shapes into the attr `_output_shapes`, which TensorBoard draws on edges.
     max_tensor_bytes: leave out the contents of larger tensors in attrs (constants), keeping their dtype and shape.
     """
+    message = _empty_graph_def()
+    message.node.extend(stage_node_def(node, add_shapes, max_tensor_bytes) for node in stage)
+    return message
+
+
+def _empty_graph_def() -> Any:
     from tensorboard.compat.proto.graph_pb2 import GraphDef
 
     message = GraphDef()
     message.versions.producer = 27  # the first that knows every attr written here
-    message.node.extend(stage_node_def(node, add_shapes, max_tensor_bytes) for node in stage)
     return message
 
 
@@ -175,7 +204,9 @@ class _Outputs:
             record.memory.add(allocator_name="cpu", total_bytes=total, peak_bytes=total)
 
 
-def _records(batch: Executions, labels: _Labels, outputs: _Outputs, to_unix: int) -> Iterable[Any]:
+def _records(
+    batch: Executions, on_device: Any, labels: _Labels, outputs: _Outputs, to_unix: int
+) -> Iterable[Any]:
     from tensorboard.compat.proto.step_stats_pb2 import NodeExecStats
 
     start = batch.start_ns + to_unix
@@ -183,7 +214,7 @@ def _records(batch: Executions, labels: _Labels, outputs: _Outputs, to_unix: int
     # A reader takes a record of zero microseconds for none at all.
     micros = np.maximum((took + 999) // 1000, 1)
     names = labels.names
-    live = np.flatnonzero(~batch.dead)
+    live = on_device[~batch.dead[on_device]]
     rows = (
         live + batch.first,
         batch.node[live],

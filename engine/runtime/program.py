@@ -13,7 +13,7 @@ from typing import Any
 from engine.passes.stage import Stage, StageNode
 from engine.types import errors
 
-ORDINARY, SWITCH, MERGE, ENTER, EXIT, NEXT_ITERATION, CONTROL_TRIGGER = range(7)
+ORDINARY, SWITCH, MERGE, ENTER, EXIT, NEXT_ITERATION, CONTROL_TRIGGER, SEND, RECV = range(9)
 
 _FLOWS = {
     "": ORDINARY,
@@ -24,21 +24,36 @@ _FLOWS = {
     "exit": EXIT,
     "next_iteration": NEXT_ITERATION,
     "control_trigger": CONTROL_TRIGGER,
+    "send": SEND,
+    "recv": RECV,
 }
 
 
 class FrameSpec:
-    """A static frame: the root, or what the Enter nodes of one frame name lead into.
+    """A static frame: the root, or what the Enter nodes of one frame name lead into (on one device, if nodes are on several).
 
     An iteration of the frame keeps one pending count an item (`pending` is the initial ones, by `Item.local`) and one slot for
     each data input of each item (`slots` of them).
     """
 
-    __slots__ = ("enters", "index", "items", "name", "parallel_iterations", "parent", "pending", "slots")
+    __slots__ = (
+        "device",
+        "enters",
+        "index",
+        "items",
+        "name",
+        "parallel_iterations",
+        "parent",
+        "pending",
+        "slots",
+    )
 
-    def __init__(self, index: int, name: str, parent: FrameSpec | None, parallel_iterations: int) -> None:
+    def __init__(
+        self, index: int, name: str, parent: FrameSpec | None, parallel_iterations: int, device: str = ""
+    ) -> None:
         self.index = index
         self.name = name
+        self.device = device
         self.parent = parent
         self.parallel_iterations = parallel_iterations
         self.items: list[Item] = []
@@ -112,11 +127,15 @@ class Item:
 class Program:
     """All items of a stage and its static frames; immutable once made, shared by all runs.
 
+    A partitioned stage is several graphs which no edge joins, one a device.  They share the root, and each has loop frames of
+    its own: a frame is known by the frame around it, its name, and (`per_device`) the device of the Enters that lead to it.
+
     Raises InvalidArgumentError for a cycle without a NextIteration, or a node whose inputs come from different frames.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, per_device: bool = False) -> None:
         self.stage = stage
+        self.per_device = per_device
         self.items = [Item(i, node) for i, node in enumerate(stage)]
         self.by_name = {item.node.name: item for item in self.items}
         self.root = FrameSpec(0, "", None, 1)
@@ -125,6 +144,7 @@ class Program:
         self._assign_frames()
         self._lay_out()
         self.sources = tuple(item for item in self.items if item.n_inputs == 0 and item.n_control == 0)
+        self.has_transfers = any(item.flow >= SEND for item in self.items)
 
     def _connect(self) -> None:
         data: list[list[list[tuple[Item, int]]]] = [
@@ -160,7 +180,7 @@ class Program:
                 )
         queue = deque(item for item in self.items if waiting[item.index] == 0)
         placed = 0
-        specs: dict[tuple[int, str], FrameSpec] = {}
+        specs: dict[tuple[int, str, str], FrameSpec] = {}
         order: list[Item] = []
         while queue:
             item = queue.popleft()
@@ -169,11 +189,16 @@ class Program:
             item.frame = self._frame_of(item)
             if item.flow == ENTER:
                 attrs = item.node.attrs
-                key = (item.frame.index, attrs["frame_name"])
+                device = item.node.device if self.per_device else ""
+                key = (item.frame.index, attrs["frame_name"], device)
                 spec = specs.get(key)
                 if spec is None:
                     spec = FrameSpec(
-                        len(self.frames), attrs["frame_name"], item.frame, attrs["parallel_iterations"]
+                        len(self.frames),
+                        attrs["frame_name"],
+                        item.frame,
+                        attrs["parallel_iterations"],
+                        device,
                     )
                     specs[key] = spec
                     self.frames.append(spec)

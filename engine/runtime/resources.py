@@ -36,6 +36,11 @@ class Resource:
         self.version = 0
         self.lock = threading.RLock()
 
+    def restore(self, record: Write) -> None:
+        """Become what it was before `record`, the last write."""
+        self.value = record.old
+        self.version = record.old_version
+
     def __repr__(self) -> str:
         return f"<{self.kind} '{self.name}' version {self.version}>"
 
@@ -91,11 +96,33 @@ class Stack(Resource):
             yield element
 
 
-class TensorArray(Resource):
+class Keyed(Resource):
+    """A resource of many items: `value` maps keys to them, and is changed item by item (`ResourceManager.write_item`)."""
+
+    value: dict[Any, Any]
+    size = 0
+
+    def put(self, key: Any, item: Any) -> None:
+        """Change one item; MISSING takes it away."""
+        if item is MISSING:
+            self.value.pop(key, None)
+        else:
+            self.value[key] = item
+
+    def restore(self, record: Write) -> None:
+        if record.key is NO_KEY:
+            super().restore(record)
+            return
+        self.put(record.key, record.old)
+        self.size = record.old_size
+        self.version = record.old_version
+
+
+class TensorArray(Keyed):
     """Elements by index.
 
-    `value` maps the indices that have been written to arrays (None where the element was read and let go); it is changed item by
-    item (`ResourceManager.write_item`).  `sums` says that a second write of an index adds to it, as in the array of a gradient.
+    `value` maps the indices that have been written to arrays (None where the element was read and let go).  `sums` says that a
+    second write of an index adds to it, as in the array of a gradient.
     """
 
     kind = "tensor array"
@@ -115,6 +142,10 @@ class TensorArray(Resource):
         self.element_shape = element_shape
         self.options = options
         self.shapes: dict[int, tuple[int, ...]] = {}  # of the elements written, kept when they are let go
+
+    def put(self, key: int, item: Any) -> None:
+        super().put(key, item)
+        self.size = max(self.size, key + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +235,12 @@ class ResourceManager:
             resource.version += 1
         return record
 
-    def write_item(self, resource: TensorArray, index: int, value: Any, kind: str) -> Write:
-        """Give one item of `resource` a new value, growing it if need be."""
+    def write_item(self, resource: Keyed, key: Any, item: Any, kind: str) -> Write:
+        """Give one item of `resource` a new value (MISSING: take it away)."""
         with resource.lock:
-            old = resource.value.get(index, MISSING)
-            record = Write(resource, kind, old, resource.version, value, index, resource.size)
-            resource.value[index] = value
-            resource.size = max(resource.size, index + 1)
+            old = resource.value.get(key, MISSING)
+            record = Write(resource, kind, old, resource.version, item, key, resource.size)
+            resource.put(key, item)
             resource.version += 1
         return record
 
@@ -218,16 +248,7 @@ class ResourceManager:
         """Take a write back; later writes of the same resource must have been taken back before."""
         resource = record.resource
         with resource.lock:
-            if record.key is NO_KEY:
-                resource.value = record.old
-            else:
-                assert isinstance(resource, TensorArray)
-                resource.size = record.old_size
-                if record.old is MISSING:
-                    del resource.value[record.key]
-                else:
-                    resource.value[record.key] = record.old
-            resource.version = record.old_version
+            resource.restore(record)
 
     def lookup(self, name: str, container: str = "") -> Resource | None:
         return self._containers.get(container, {}).get(name)

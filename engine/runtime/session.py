@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine import observe
+from engine.device.device import Device, make_devices
 from engine.graph.default import get_default_graph, pop_session, push_session
 from engine.graph.graph import Graph
 from engine.graph.operation import Operation
@@ -21,19 +22,44 @@ from engine.graph.tensor import Tensor
 from engine.passes.build import Builder
 from engine.passes.inline import inline
 from engine.passes.prune import prune
+from engine.passes.settings import Settings
 from engine.passes.stage import Stage
+from engine.runtime import blas
 from engine.runtime import driver as drivers
 from engine.runtime.collector import Collector
 from engine.runtime.config import ConfigProto, RunOptions, TraceLevel
 from engine.runtime.context import StepContext
-from engine.runtime.driver import Executable, StepRun
+from engine.runtime.executable import Executable
+from engine.runtime.failures import let_go
 from engine.runtime.fetches import Fetches, feed_array, flatten_feeds, result_of
+from engine.runtime.parallel import Parallel
+from engine.runtime.preparing import prepare
 from engine.runtime.resources import ResourceManager
+from engine.runtime.step import StepRun
 from engine.types import errors, site
 
 _session_ids = itertools.count(1)
 _step_ids = itertools.count(1)
 _CALLERS = (TypeError, ValueError, errors.OpError)  # errors that are about what the caller asked for
+
+
+class DeviceAttributes:
+    """What `Session.list_devices` says of a device: `name`, `device_type`, `memory_limit_bytes`, `incarnation`."""
+
+    __slots__ = ("_description", "device_type", "incarnation", "memory_limit_bytes", "name")
+
+    def __init__(self, device: Device) -> None:
+        self.name = device.name
+        self.device_type = device.type
+        self.memory_limit_bytes = device.memory_limit
+        self.incarnation = device.incarnation
+        self._description = device.description
+
+    def __repr__(self) -> str:
+        return (
+            f"_DeviceAttributes({self.name}, {self.device_type}, {self.memory_limit_bytes}, {self.incarnation})"
+            f"  # {self._description}"
+        )
 
 
 class _Signature(NamedTuple):
@@ -63,6 +89,18 @@ class BaseSession:
             raise TypeError(f"config must be a ConfigProto, not {type(config).__name__}")
         self._graph = graph if graph is not None else get_default_graph()
         self._config = config or ConfigProto()
+        graph_options = self._config.graph_options
+        self._passes = Settings(graph_options.optimizer_options, graph_options.rewrite_options)
+        self._devices = make_devices(self._config)
+        threads = self._config.inter_op_parallelism_threads
+        one_thread = (
+            threads == 1
+            or threads < 0
+            or (threads == 0 and sum(device.plain for device in self._devices) == 1)
+        )
+        self._driver: drivers.Driver = (
+            drivers.Sequential() if one_thread else Parallel(threads, self._config.expensive_kernel_ns)
+        )
         self._id = next(_session_ids)
         self._closed = False
         self._cancelled = threading.Event()
@@ -73,8 +111,7 @@ class BaseSession:
         self._executables: dict[_Signature, Executable] = {}
         self._told: weakref.WeakKeyDictionary[observe.Observer, set[int]] = weakref.WeakKeyDictionary()
         self.resources = ResourceManager()
-        threads = self._config.inter_op_parallelism_threads
-        self._driver: drivers.Driver = drivers.Threaded(threads) if threads > 1 else drivers.Sequential()
+        self._homes: dict[str, str] = {}
 
     # What it is.
 
@@ -91,9 +128,14 @@ class BaseSession:
     def sess_str(self) -> str:
         return ""
 
-    def list_devices(self) -> list[str]:
-        """The devices that nodes can be placed on."""
-        return ["/job:localhost/replica:0/task:0/device:CPU:0"]
+    def list_devices(self) -> list[DeviceAttributes]:
+        """The devices that nodes can be placed on, as TensorFlow's `Session.list_devices`."""
+        return [DeviceAttributes(device) for device in self._devices]
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The session's devices themselves: their memory, their streams, how fast they are."""
+        return self._devices
 
     # Running.
 
@@ -120,7 +162,10 @@ class BaseSession:
             arrays = [feed_array(self._graph, tensor, value) for tensor, value in feeds]
             executable = self._executable(taken, [tensor for tensor, _ in feeds])
             return taken.rebuild(self._run_step(executable, arrays, options, run_metadata))
-        except _CALLERS as error:
+        except BaseException as error:
+            let_go(error)
+            if not isinstance(error, _CALLERS):
+                raise
             # The message says all that the caller can act on; how deep in here it was found would only hide it.
             raise error.with_traceback(None) from error.__cause__
 
@@ -148,7 +193,10 @@ class BaseSession:
                 arrays = [feed_array(self._graph, tensor, value) for tensor, value in pairs]
                 executable = self._executable(taken, tensors)
                 return taken.rebuild(self._run_step(executable, arrays, options, run_metadata))
-            except _CALLERS as error:
+            except BaseException as error:
+                let_go(error)
+                if not isinstance(error, _CALLERS):
+                    raise
                 raise error.with_traceback(None) from error.__cause__
 
         return call
@@ -198,7 +246,9 @@ class BaseSession:
                         stage = prune(
                             self._builder.stage(), signature.feeds, signature.fetches, signature.targets
                         )
-                        executable = Executable(inline(stage, self._graph._functions))
+                        stage = inline(stage, self._graph._functions)
+                        stage = prepare(stage, self._config, self._passes, self._devices, self._homes)
+                        executable = Executable(stage, self._devices)
                     except errors.OpError as error:
                         self._point_at_operation(error)
                         raise
@@ -210,19 +260,26 @@ class BaseSession:
     ) -> list[Any]:
         """One step: results for the executable's fetches, in order."""
         observers = observe.installed()
-        if run_metadata is not None and options is not None and options.trace_level >= TraceLevel.FULL_TRACE:
-            from engine.runtime.metadata import MetadataObserver
+        if run_metadata is not None and options is not None:
+            traced = options.trace_level >= TraceLevel.FULL_TRACE
+            if traced or options.output_partition_graphs:
+                from engine.runtime.metadata import MetadataObserver
 
-            observers = (*observers, MetadataObserver(run_metadata))
+                observers = (
+                    *observers,
+                    MetadataObserver(run_metadata, traced, options.output_partition_graphs),
+                )
         driver = drivers.installed() or self._driver
         observers = tuple(observer for observer in observers if observer.level > observe.TraceLevel.OFF)
         context = StepContext(next(_step_ids), feeds, len(executable.stage.fetches))
         info = None
         collector = None
-        if observers or driver is not self._driver:
-            info = self._describe(executable.stage, context)
-        if observers and info is not None:
+        if observers:
+            # Before the step begins, whose time is the program's.
             self._tell_stages(observers, executable.stage)
+        if observers or driver is not self._driver:
+            info = self._describe(executable, context)
+        if observers and info is not None:
             collector = Collector(observers, info, executable.device)
             collector.begin()
         timeout = (
@@ -240,11 +297,12 @@ class BaseSession:
         )
         failure: BaseException | None = None
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), blas.limited(self._config.intra_op_parallelism_threads):
                 driver.drive(step)
+            step.check_complete()
             return [self._result(step, i) for i in range(len(context.results))]
         except errors.OpError as error:
-            self._point_at_operation(error)
+            self._point_at_operation(error, step.stage)
             failure = error
             raise
         except BaseException as error:
@@ -253,6 +311,7 @@ class BaseSession:
                 error.add_note(f"interrupted in Session.run; next to run: {step.where()}")
             raise
         finally:
+            step.close()
             self.resources.clear((context.container,))
             if collector is not None:
                 collector.end(time.perf_counter_ns(), failure)
@@ -267,11 +326,12 @@ class BaseSession:
                 f"Retval[{index}] does not have value: the fetched tensor '{name}' is dead, since it lies in a branch that was "
                 "not taken",
             )
-            error.attach(step.stage.before.nodes[name.rpartition(":")[0]] if step.stage.before else None)
+            error.attach(step.stage.chain()[0].nodes[name.rpartition(":")[0]])
             raise error
         return result_of(value)
 
-    def _describe(self, stage: Stage, context: StepContext) -> observe.StepInfo:
+    def _describe(self, executable: Executable, context: StepContext) -> observe.StepInfo:
+        stage = executable.stage
         return observe.StepInfo(
             id=context.id,
             session=self._id,
@@ -284,6 +344,7 @@ class BaseSession:
             started_ns=time.perf_counter_ns(),
             started_unix_ns=time.time_ns(),
             thread=threading.get_ident(),
+            devices=executable.devices,
         )
 
     def _tell_stages(self, observers: Sequence[observe.Observer], stage: Stage) -> None:
@@ -296,13 +357,16 @@ class BaseSession:
                         told.add(each.id)
                         observer.stage(each)
 
-    def _point_at_operation(self, error: errors.OpError) -> None:
-        """Make `error.op` the graph's Operation, which is what the caller knows, rather than a stage's node."""
-        name = getattr(error.op, "name", None)
-        if name is not None and not isinstance(error.op, Operation):
-            origin = name
-            with contextlib.suppress(KeyError):
-                error.op = self._graph._nodes[origin]
+    def _point_at_operation(self, error: errors.OpError, stage: Stage | None = None) -> None:
+        """Make `error.op` the graph's Operation, which is what the caller knows, rather than a node of `stage`."""
+        node = error.op
+        if node is None or isinstance(node, Operation):
+            return
+        if stage is not None and node.name in stage.nodes:
+            node = stage.written(node.name)
+        error.op = self._graph._nodes.get(node.name, node)
+        # A fused node has the site of the last of those that it stands for.
+        error.site = getattr(error.op, "site", error.site)
 
     # Closing.
 
@@ -314,6 +378,10 @@ class BaseSession:
         """Release the session's resources; running steps are cancelled.  Closing twice does nothing."""
         self._closed = True
         self._cancelled.set()
+        if isinstance(self._driver, Parallel):
+            self._driver.close()
+        for device in self._devices:
+            device.close()
         self._executables.clear()
         self._fetches.clear()
 

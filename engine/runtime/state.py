@@ -16,6 +16,8 @@ The rules are TensorFlow's (Yu et al., "Dynamic Control Flow in Large-Scale Mach
   or else as soon as one has ended.  A dead token stops here.
 * An Exit passes its token to the frame outside.  A dead one is held back until the frame ends, since a later iteration may still
   exit alive.
+* A _Send runs with a dead input too, and sends deadness; what a _Recv of it gives is dead, control edges included.  (The shells
+  around the machine do both: to the machine, a _Recv whose tensor has not been sent is outstanding like a node that runs.)
 * An iteration ends when nothing in it is outstanding and the one before it has ended; a frame ends when its iterations have, and
   no Enter is still to come.
 """
@@ -113,6 +115,15 @@ class Frame:
     def name(self) -> str:
         """The frame's name in the graph; '' for the root."""
         return self.spec.name
+
+    @property
+    def tag(self) -> str:
+        """What tells this execution of the frame from all others, and is the same on every device; ``0`` is the root."""
+        parent = self.parent
+        if parent is None:
+            return "0"
+        around = "" if parent.parent is None else f"{parent.tag}:"
+        return f"{around}{self.name}@{self.parent_iteration}"
 
     @property
     def path(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optimizing import plain
 
 import engine as tf
 from engine import observe
@@ -277,7 +278,7 @@ def test_full_trace_fills_run_metadata() -> None:
     a = tf.constant([[1.0, 2.0]], name="a")
     b = tf.matmul(a, a, transpose_b=True, name="b")
     metadata = tf.RunMetadata()
-    with tf.Session() as session:
+    with tf.Session(config=plain()) as session:
         session.run(b, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), run_metadata=metadata)
         untouched = tf.RunMetadata()
         session.run(b, run_metadata=untouched)
@@ -327,7 +328,7 @@ def test_observers_are_told_what_their_level_asks_for(level: observe.TraceLevel)
     observer = Recording(level)
     observe.install(observer)
     try:
-        with tf.Session() as session:
+        with tf.Session(config=plain()) as session:
             session.run(b)
             session.run(b)
     finally:

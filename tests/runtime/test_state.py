@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optimizing import plain
 
 import engine as tf
 from engine.observe import FrameChange
@@ -21,7 +22,7 @@ from engine.types import errors
 
 
 def executable(fetches: Any, feeds: Any = ()) -> Executable:
-    with tf.Session() as session:
+    with tf.Session(config=plain()) as session:
         return Executable(session.stage_for(fetches, feeds))
 
 

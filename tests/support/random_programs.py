@@ -17,8 +17,9 @@ the iteration whose predicate is false, or in the only iteration of a loop that 
 from __future__ import annotations
 
 import operator
+import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -382,13 +383,19 @@ class Built:
     variables: dict[str, Any]
 
 
-def build(program: Program, tf: Any, keep_all: bool = False) -> Built:
-    """The same program with TensorFlow 1's API, `tf` being the module that has it.
+def anywhere(seed: int, devices: Sequence[str]) -> Callable[[Any], str]:
+    """A device function that puts nodes on any of `devices`, but for what must be with its variable."""
+    rng = random.Random(seed)
+    return lambda op: "" if op.type.startswith(("Variable", "Assign")) else rng.choice(devices)
+
+
+def build(program: Program, tf: Any, keep_all: bool = False, device: Any = None) -> Built:
+    """The same program with TensorFlow 1's API, `tf` being the module that has it; `device` as for `tf.device`.
 
     With `keep_all`, a block's results wait for all conditionals and loops in it, so that none is pruned.
     """
     graph = tf.Graph()
-    with graph.as_default():
+    with graph.as_default(), graph.device(device):
         variables = {
             name: tf.Variable(_value(name[-1], value), dtype=_dtype(tf, name[-1]), name=name)
             for name, value in program.variables
