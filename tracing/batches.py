@@ -8,8 +8,9 @@ transfers, allocations) become a column a field, strings as numbers into a table
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import pairwise, repeat
 from typing import Any
 
@@ -27,6 +28,7 @@ from engine.observe import (
     Transfer,
     Value,
 )
+from tracing.devices import AliveTensor, DeviceState, StreamState
 from tracing.errors import ColumnsError
 
 Array = npt.NDArray[Any]
@@ -113,6 +115,21 @@ def join_executions(parts: Sequence[StoredExecutions]) -> Executions:
 
     first = int(row.min()) if len(row) else 0
     return Executions(device, first, *(merged(name) for name in _EXECUTION_ARRAYS))
+
+
+def on_devices(part: StoredExecutions, devices: Sequence[str]) -> list[StoredExecutions]:
+    """Executions on several devices as those on each, `devices` being those of the stage's nodes; others as they are."""
+    batch = part.batch
+    if batch.device:
+        return [part]
+    found = []
+    on = np.array(devices)[batch.node] if len(batch) else np.empty(0, str)
+    for device in np.unique(on).tolist():
+        rows = np.flatnonzero(on == device)
+        arrays = (getattr(batch, name)[rows] for name in _EXECUTION_ARRAYS)
+        number = part.row[rows]
+        found.append(StoredExecutions(number, Executions(device, int(number[0]), *arrays)))
+    return found
 
 
 def by_device(parts: Sequence[StoredExecutions]) -> dict[str, tuple[Executions, ...]]:
@@ -302,6 +319,18 @@ def _read_executions(parts: Sequence[Columns]) -> Executions:
     return join_executions([read_executions(part) for part in parts])
 
 
+def _write_devices(batches: Sequence[Sequence[DeviceState]]) -> Columns:
+    return {"json": byte_strings([json.dumps(asdict(state)) for batch in batches for state in batch])}
+
+
+def _read_devices(parts: Sequence[Columns]) -> tuple[DeviceState, ...]:
+    rows = [json.loads(text) for columns in parts for text in texts_of(columns["json"])]
+    for row in rows:
+        row["alive"] = tuple(AliveTensor(**each) for each in row["alive"])
+        row["streams"] = tuple(StreamState(**each) for each in row["streams"])
+    return tuple(DeviceState(**row) for row in rows)
+
+
 EXECUTIONS = Kind("executions", _write_executions, _read_executions)
 HEALTH = Kind("health", _write_health, _read_health)
 TOKENS = Kind("tokens", _write_tokens, _read_tokens)
@@ -311,6 +340,7 @@ RESOURCE_WRITES = _rows("resource_writes", ResourceWrite)
 TRANSFERS = _rows("transfers", Transfer)
 ALLOCATIONS = _rows("allocations", Allocation)
 DROPPED = _rows("dropped", Dropped)
+DEVICES = Kind("devices", _write_devices, _read_devices)
 
-_ALL = (EXECUTIONS, HEALTH, TOKENS, VALUES, FRAMES, RESOURCE_WRITES, TRANSFERS, ALLOCATIONS, DROPPED)
+_ALL = (EXECUTIONS, HEALTH, TOKENS, VALUES, FRAMES, RESOURCE_WRITES, TRANSFERS, ALLOCATIONS, DROPPED, DEVICES)
 KINDS = {kind.name: kind for kind in _ALL}

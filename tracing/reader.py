@@ -33,6 +33,7 @@ from tracing import batches, columns, directory
 from tracing.batches import Dropped, Kind
 from tracing.database import Database
 from tracing.dead_path import DeadPath, Ran, dead_path
+from tracing.devices import DeviceState
 from tracing.errors import RunError
 from tracing.frames import FrameTree, recorded_frames
 from tracing.histograms import Histogram
@@ -278,9 +279,11 @@ class Run:
     def partitions(self, step_id: int) -> dict[str, tuple[Executions, ...]]:
         """The node executions of a step by device, in batches as the engine told them: row i of one is number `first` + i."""
         try:
-            return batches.by_device(
-                [batches.read_executions(part) for part in self._parts(step_id, batches.EXECUTIONS)]
-            )
+            parts = [batches.read_executions(part) for part in self._parts(step_id, batches.EXECUTIONS)]
+            if any(not part.batch.device for part in parts):
+                devices = [node.device for node in self.stage(self.step(step_id).stage_id)]
+                parts = [each for part in parts for each in batches.on_devices(part, devices)]
+            return batches.by_device(parts)
         except (LookupError, TypeError, ValueError) as error:
             raise self._database.damaged(f"the executions of step {step_id}", error) from error
 
@@ -342,6 +345,10 @@ class Run:
     def allocations(self, step_id: int) -> tuple[Allocation, ...]:
         """The memory that a step took and gave back, in order."""
         return self._read_rows(step_id, batches.ALLOCATIONS)
+
+    def devices(self, step_id: int) -> tuple[DeviceState, ...]:
+        """The devices at the end of a step, where there was more than the host's CPU; () otherwise."""
+        return self._read_rows(step_id, batches.DEVICES)
 
     def values(self, step_id: int) -> tuple[Value, ...]:
         """The values of a step that were kept; none below level FULL."""

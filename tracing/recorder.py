@@ -39,6 +39,7 @@ from tracing import batches, directory
 from tracing.batches import Kind
 from tracing.capture import VALUE_BUDGET, VALUE_CAP, Budget
 from tracing.catalogue import Catalogue
+from tracing.devices import device_states, worth_telling
 from tracing.environment import describe
 from tracing.histograms import Histogram
 from tracing.pending import PendingStep
@@ -59,6 +60,7 @@ _ROW_BYTES = {
     "allocations": 200,
     "dropped": 200,
     "values": 300,
+    "devices": 1500,
 }
 
 COUNTERS = (
@@ -232,6 +234,8 @@ class Recorder(Observer):
                 began_ns = time.perf_counter_ns()
                 record = pending.record
                 record.duration_ns = ended_ns - record.started_ns
+                if worth_telling(step.devices):
+                    pending.add(batches.DEVICES, device_states(step.devices), 0)
                 if error is not None:
                     record.error = in_words(error)
                     record.error_node = getattr(getattr(error, "op", None), "name", None)

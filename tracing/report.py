@@ -102,6 +102,7 @@ class Report:
     dropped: int
     dropped_bytes: int
     recorder_ns: int
+    modelled: tuple[str, ...]
     slowest: tuple[NodeCost, ...]
     types: tuple[TypeCost, ...]
     scalars: tuple[ScalarSummary, ...]
@@ -150,6 +151,7 @@ def report(run: Run, slowest: int = SLOWEST) -> Report:
         dropped=sum(step.dropped for step in steps),
         dropped_bytes=sum(step.dropped_bytes for step in steps),
         recorder_ns=sum(counters.get(name, 0) for name in _COSTS),
+        modelled=_modelled(run),
         slowest=tuple(nodes[:slowest]),
         types=tuple(_by_type(nodes)[:slowest]),
         scalars=tuple(
@@ -214,6 +216,12 @@ def _described(stage: Stage, number: int) -> tuple[str, str, str, str]:
     return node.name, node.type, f"{frame.file}:{frame.line}", frame.source
 
 
+def _modelled(run: Run) -> tuple[str, ...]:
+    """The devices that are models: executions on them took what modelling them takes."""
+    states = (state for step in run.steps() for state in run.devices(step.id))
+    return tuple(dict.fromkeys(state.name for state in states if state.modelled))
+
+
 def _by_type(nodes: list[NodeCost]) -> list[TypeCost]:
     found: dict[str, list[int]] = {}
     for node in nodes:
@@ -259,6 +267,9 @@ def report_text(made: Report) -> str:
         )
     share = f", {made.recorder_ns / made.duration_ns:.1%} of the run" if made.duration_ns else ""
     lines.append(f"  recording ({made.level}) cost {duration(made.recorder_ns)}{share}")
+    if made.modelled:
+        names = ", ".join(name.rpartition("device:")[2] for name in made.modelled)
+        lines.append(f"  {names}: modelled; times there are what modelling took here, not a GPU's")
     for error in made.errors[-3:]:
         lines.append(f"  step {error.step_id} raised {error.error.splitlines()[0]}")
     if made.scalars:

@@ -21,12 +21,15 @@ import numpy as np
 
 from engine.op.registry import OpDef, lookup
 from engine.passes.stage import Lineage, Stage, StageNode
+from engine.placement.decision import Decision
 from engine.types.dtypes import DType, as_dtype
 from engine.types.shape import TensorShape
 from engine.types.site import Frame, Site
 from tracing import columns
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, 2)
+"""Those that are read; 2 has placement's decisions."""
 SMALL_TENSOR = 1024
 """Tensors among the attrs (values of constants) are kept whole up to this many bytes."""
 
@@ -123,6 +126,7 @@ def frames_from_json(rows: Iterable[Any]) -> tuple[RecordedFrame, ...]:
 def pack_stage(stage: Stage, before_id: int | None) -> tuple[bytes, set[str]]:
     """The stage as a blob, and the user's files that it refers to; `before_id` is the id of `stage.before` in the run."""
     strings, types, dtypes, shapes, frames, sites = _Table(), _Table(), _Table(), _Table(), _Table(), _Table()
+    groups = _Table()
     nodes: list[list[Any]] = []
     for node in stage:
         site = None if node.site is None else sites(tuple([frames(frame) for frame in node.site.frames]))
@@ -143,6 +147,7 @@ def pack_stage(stage: Stage, before_id: int | None) -> tuple[bytes, set[str]]:
                 strings(lineage.reason),
                 strings(node.original),
                 {name: encode_attr(value) for name, value in node.attrs.items()},
+                None if node.decision is None else _pack_decision(node.decision, strings, groups),
             ]
         )
     document = {
@@ -160,10 +165,22 @@ def pack_stage(stage: Stage, before_id: int | None) -> tuple[bytes, set[str]]:
         "shapes": [None if dims is None else list(dims) for dims in shapes.index],
         "frames": frames_to_json(frames.index),
         "sites": [list(site) for site in sites.index],
+        "groups": [list(group) for group in groups.index],
         "nodes": nodes,
     }
     files = {frame.file for frame in frames.index}
     return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1), files
+
+
+def _pack_decision(decision: Decision, strings: _Table, groups: _Table) -> list[Any]:
+    """A decision; groups of names, which many nodes have in common, are numbers into a table."""
+    return [
+        strings(decision.requested),
+        groups(tuple(map(strings, decision.possible))),
+        [part for device, ns in decision.finish_ns.items() for part in (strings(device), round(ns, 1))],
+        groups(tuple(map(strings, decision.colocated_with))),
+        strings(decision.reason),
+    ]
 
 
 def encode_attr(value: Any) -> Any:
@@ -223,8 +240,8 @@ def unpack_stage(blob: bytes, stage_id: int, load: Callable[[int], Stage]) -> St
     """
     try:
         document = json.loads(zlib.decompress(blob))
-        if document["format"] != FORMAT:
-            raise ValueError(f"it is of format {document['format']}, and this version reads {FORMAT}")
+        if document["format"] not in FORMATS:
+            raise ValueError(f"it is of format {document['format']}, and this version reads up to {FORMAT}")
         return _build(document, stage_id, load)
     except (zlib.error, TypeError, LookupError, AttributeError) as error:
         raise ValueError(str(error)) from error
@@ -237,6 +254,7 @@ def _build(document: dict[str, Any], stage_id: int, load: Callable[[int], Stage]
     shapes = [_shape(dims) for dims in document["shapes"]]
     frames = frames_from_json(document["frames"])
     sites = [Site(frames=tuple(frames[i] for i in site)) for site in document["sites"]]
+    groups = [tuple(strings[i] for i in group) for group in document.get("groups", ())]
     nodes: dict[str, StageNode] = {}
     for (
         name,
@@ -253,6 +271,7 @@ def _build(document: dict[str, Any], stage_id: int, load: Callable[[int], Stage]
         reason,
         original,
         attrs,
+        *decided,
     ) in document["nodes"]:
         nodes[strings[name]] = StageNode(
             name=strings[name],
@@ -267,6 +286,7 @@ def _build(document: dict[str, Any], stage_id: int, load: Callable[[int], Stage]
             site=None if site is None else sites[site],
             lineage=Lineage(tuple(strings[i] for i in sources), strings[by], strings[reason]),
             original=strings[original],
+            decision=_decision(decided[0], strings, groups) if decided and decided[0] else None,
         )
     fields = {
         "id": stage_id,
@@ -277,6 +297,17 @@ def _build(document: dict[str, Any], stage_id: int, load: Callable[[int], Stage]
     }
     fields.update({key: tuple(document[key]) for key in ("feeds", "fetches", "targets")})
     return RecordedStage(load, document["before"], fields)
+
+
+def _decision(row: list[Any], strings: list[str], groups: list[tuple[str, ...]]) -> Decision:
+    requested, possible, finish, colocated, reason = row
+    return Decision(
+        requested=strings[requested],
+        possible=groups[possible],
+        finish_ns=MappingProxyType(dict(zip([strings[i] for i in finish[::2]], finish[1::2]))),
+        colocated_with=groups[colocated],
+        reason=strings[reason],
+    )
 
 
 def _op(name: str, stateful: bool, flow: str) -> OpDef:

@@ -90,7 +90,9 @@ def draw_bar_card(
         facts.append(("gradient", f"of {node.original}"))
     if node is not None and node.output_dtypes:
         facts.append(("gives", fmt.tensor(node.output_dtypes[0], node.output_shapes[0])))
-    facts.append(("on", fmt.device(timeline.lanes[bar.lane].device)))
+    lane = timeline.lanes[bar.lane]
+    # What modelling a kernel takes here says nothing of the device that is modelled.
+    facts.append(("on", fmt.device(lane.device) + (", modelled: not a GPU's time" if lane.modelled else "")))
     site = node.site.user if node is not None and node.site is not None else None
     if site is not None:
         facts.append(("made at", f"{site.file.rsplit('/', 1)[-1]}:{site.line}"))

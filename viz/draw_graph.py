@@ -7,11 +7,12 @@ reads in one colour, what reads it in another.  Control edges are dashed; a line
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from rich.cells import cell_len
+from rich.style import Style
 
 from viz import format as fmt
 from viz.canvas import Canvas, Cell, Trace, trace
@@ -31,6 +32,7 @@ class PlacedLevel:
 
     level: Level
     layout: Layout
+    badges: Mapping[str, Line] = field(default_factory=dict)
 
     @cached_property
     def lines(self) -> Trace:
@@ -42,14 +44,28 @@ def _painted(route: Route) -> tuple[tuple[Cell, ...], bool]:
     return route.points, route.kind == "control"
 
 
-def place_level(level: Level, tree: ScopeTree, *, room: int = 120, airy: bool = False) -> PlacedLevel:
-    """Lay a level out for a drawing about `room` cells wide; `airy` leaves more rows between chips."""
-    boxes = [Box(item.key, cell_len(_label(item, tree)) + 2) for item in level.items]
+def place_level(
+    level: Level,
+    tree: ScopeTree,
+    *,
+    room: int = 120,
+    airy: bool = False,
+    badges: Mapping[str, Line] | None = None,
+) -> PlacedLevel:
+    """Lay a level out for a drawing about `room` cells wide; `airy` leaves more rows between chips.
+
+    `badges` are put at the ends of chips, by item key.
+    """
+    badges = badges or {}
+    boxes = [
+        Box(item.key, cell_len(_label(item, tree)) + 2 + line_width(badges.get(item.key, ())))
+        for item in level.items
+    ]
     links = [
         Link(edge.source, edge.target, "control" if edge.is_control else "data", max(1, edge.tensors))
         for edge in level.edges
     ]
-    return PlacedLevel(level, layout(boxes, links, room=room, least_rows=2 if airy else 1))
+    return PlacedLevel(level, layout(boxes, links, room=room, least_rows=2 if airy else 1), badges)
 
 
 def _label(item: Item, tree: ScopeTree) -> str:
@@ -57,6 +73,8 @@ def _label(item: Item, tree: ScopeTree) -> str:
     text = fmt.shorten_name(item.label, LABEL_WIDTH)
     if item.kind in (Kind.SCOPE, Kind.SERIES):
         return f"{mark} {text} {fmt.count(item.size)}"
+    if item.kind is Kind.OP and item.key in tree.notes:
+        text = f"{text} {tree.notes[item.key]}"
     return f"{mark} {text}" if mark else text
 
 
@@ -78,8 +96,11 @@ def draw_level(
     *,
     selected: str | None = None,
     marked: frozenset[str] = frozenset(),
+    gone: Collection[str] = (),
 ) -> Drawing:
     """Draw a level; `selected` is the key of the chosen item, `marked` are keys to underline (search results, say).
+
+    `gone` are ops that a later stage no longer has: they are struck through.
 
     The hits' keys are item keys.
     """
@@ -99,7 +120,24 @@ def draw_level(
     hits = []
     for item in placed.level.items:
         place = plan.places[item.key]
-        line = _chip(item, tree, colours, palette, place.width, item.key == selected, item.key in marked)
+        line = _chip(
+            item,
+            tree,
+            colours,
+            palette,
+            place.width,
+            item.key == selected,
+            item.key in marked,
+            item.key in gone,
+        )
+        badge = placed.badges.get(item.key)
+        if badge is not None:
+            background = line[-1][1].bgcolor
+            kept = fit(line, place.width - line_width(badge) - 1)
+            filling = [(" ", line[-1][1])]
+            if item.key == selected:
+                badge = [(text, line[-1][1]) for text, _ in badge]
+            line = [*kept, *((text, style + Style(bgcolor=background)) for text, style in badge), *filling]
         if item.key in placed.level.loops:
             canvas.mark(place.x + place.width, place.y, "↺", palette.quiet)
         canvas.label(place.x, place.y, line)
@@ -115,6 +153,7 @@ def _chip(
     width: int,
     selected: bool,
     marked: bool,
+    gone: bool,
 ) -> Line:
     hue = palette.hue(colours.of(item.target))
     mark = _mark(item, tree)
@@ -129,14 +168,17 @@ def _chip(
     if item.kind is Kind.OP:
         kind = family(tree.stage.nodes[item.node].type)
         mark_colour = palette.hue(kind.hue)
-        background, foreground = palette.panel, palette.text
+        background, foreground = palette.panel, palette.faint if gone else palette.text
+        if colours.tints_ops:
+            background = palette.tint(hue, 0.34 if palette.dark else 0.26)
     else:
         mark_colour = hue
         background, foreground = palette.tint(hue, 0.24 if palette.dark else 0.18), palette.text
     if selected:
         background = palette.accent
         foreground = mark_colour = palette.on(background)
-    body = palette.style(foreground, background, bold=selected or item.kind is not Kind.OP, underline=marked)
+    bold = selected or item.kind is not Kind.OP
+    body = palette.style(foreground, background, bold=bold, underline=marked, strike=gone)
     line: Line = [(f" {mark} ", palette.style(mark_colour, background)), (text, body)]
     used = 3 + cell_len(text)
     if item.kind is not Kind.OP:
@@ -144,6 +186,10 @@ def _chip(
         colour = foreground if selected else palette.muted
         line.append((number, palette.style(colour, background)))
         used += cell_len(number)
+    elif item.key in tree.notes:
+        note = f" {tree.notes[item.key]}"
+        line.append((note, palette.style(foreground if selected else palette.muted, background)))
+        used += cell_len(note)
     line.append((" " * (width - used), palette.style(foreground, background)))
     return line
 

@@ -19,7 +19,7 @@ from viz.loop_tracks import LoopSpan, LoopTrack, TrackRow
 from viz.palette import Palette, mix
 from viz.timeline_model import Timeline, Window, ticks
 
-LABEL_WIDTH = 11
+LABEL_WIDTH = 13
 _LEVELS = " ▁▂▃▄▅▆▇█"
 _LEFT = " ▏▎▍▌▋▊▉█"
 _MOST_BARS = 4000

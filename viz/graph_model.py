@@ -145,6 +145,7 @@ class ScopeTree:
             if scope.parent is not None:
                 scope.parent.size += scope.size
         self._series: dict[str, _Series] = {}
+        self.notes: dict[str, str] = {}  # what to write beside single ops
 
     def _scope(self, path: str) -> Scope:
         found = self.scopes.get(path)

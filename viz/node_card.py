@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.passes.stage import Stage, StageNode
 from viz import format as fmt
-from viz.cells import Drawing, Page
+from viz.cells import Drawing, Page, wrap
 from viz.families import family
 from viz.graph_model import ScopeTree
 from viz.palette import Palette
@@ -22,12 +22,16 @@ _MANY = 12
 
 @dataclass(frozen=True, slots=True)
 class CardRow:
-    """`label` may be empty; `key`, if any, is the node or scope that the row leads to; `note` stands after the text, fainter."""
+    """`label` may be empty; `key`, if any, is the node or scope that the row leads to; `note` stands after the text, fainter.
+
+    A row with `whole` has its text on as many lines as it takes; others are shortened.
+    """
 
     label: str
     text: str
     note: str = ""
     key: str | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,9 @@ def _lineage(node: StageNode) -> tuple[CardRow, ...]:
     made = node.lineage
     if not made.reason and made.sources in ((node.name,), ()):
         return ()
-    rows = [CardRow("pass", made.by, made.reason)]
+    rows = [CardRow("pass", made.by)]
+    if made.reason:
+        rows.append(CardRow("", made.reason, whole=True))
     rows += [CardRow("from", source) for source in made.sources if source != node.name]
     return tuple(rows)
 
@@ -219,6 +225,10 @@ def _draw_row(page: Page, row: CardRow, palette: Palette, width: int, label_widt
     indent = " " + (fmt.pad(row.label, label_width) + " " if label_width else "")
     style = palette.style(palette.accent) if row.key is not None else palette.plain
     left = width - len(indent)
+    if row.whole:
+        for i, line in enumerate(wrap(row.text, max(8, left))):
+            page.add((indent if i == 0 else " " * len(indent), palette.quiet), (line, style))
+        return
     # A row too long for one line gets its note on a second.
     text = fmt.shorten_name(row.text, left) if row.key is not None else fmt.shorten(row.text, left)
     together = len(text) + 2 + len(row.note) <= left

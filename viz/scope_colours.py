@@ -12,6 +12,8 @@ from viz.graph_model import Scope, ScopeTree
 class ScopeColours:
     """Hue indices (0 to `hues` - 1, or -1 for neutral) of the ops and scopes of a tree."""
 
+    tints_ops = False  # whether ops have the colour too, and not scopes alone
+
     def __init__(self, tree: ScopeTree, hues: int = 8) -> None:
         scope = tree.root
         while len(scope.scopes) == 1 and len(scope.ops) <= 2:

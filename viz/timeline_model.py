@@ -8,7 +8,7 @@ milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +27,16 @@ COLOURS = 9  # the neutral one (0) and eight hues (1 to 8)
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A row of bars that do not overlap: one thread of one device (or a part of it, where even these overlap)."""
+    """A row of bars that do not overlap: one thread of one device (or a part of it, where even these overlap).
+
+    `modelled`: the device is a model, and the times are what modelling its kernels took here.
+    """
 
     device: str
     thread: int
     part: int
     label: str
+    modelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +182,12 @@ class Timeline:
         cls,
         steps: Iterable[tuple[Any, Sequence[str], Sequence[Executions]]],
         colour_of: Callable[[str], int],
+        modelled: Collection[str] = (),
     ) -> Timeline:
         """From steps as the trace reader gives them: (row, the stage's order, batches of executions).
 
-        A row has `id`, `step`, `started_ns`, `duration_ns` and `error`.  `colour_of` gives a node's hue index (-1: neutral).
+        A row has `id`, `step`, `started_ns`, `duration_ns` and `error`.  `colour_of` gives a node's hue index (-1: neutral);
+        `modelled` names the devices that are models.
         Dead executions are counted, not drawn.
         """
         number: dict[str, int] = {}
@@ -222,7 +228,7 @@ class Timeline:
         joined: list[npt.NDArray[Any]] = [
             np.concatenate([np.zeros(0, dtypes[i]), *(chunk[i] for chunk in columns)]) for i in range(7)
         ]
-        joined[0], lanes = _parts(joined[0], joined[1], joined[2], list(threads))
+        joined[0], lanes = _parts(joined[0], joined[1], joined[2], list(threads), modelled)
         order_by = np.lexsort((joined[2], joined[1], joined[0]))
         row_lane, start, end, node, step, frame, iteration = (column[order_by] for column in joined)
         hues = np.fromiter((colour_of(name) + 1 for name in number), np.int8, len(number))
@@ -333,7 +339,7 @@ class Timeline:
 
 
 def _parts(
-    lane: Int32, start: Int64, end: Int64, threads: Sequence[tuple[str, int]]
+    lane: Int32, start: Int64, end: Int64, threads: Sequence[tuple[str, int]], modelled: Collection[str]
 ) -> tuple[Int32, list[Lane]]:
     """Lanes without overlaps, by device and thread: a thread whose bars overlap becomes several."""
     found = np.zeros(len(lane), np.int32)
@@ -344,6 +350,7 @@ def _parts(
     for device, thread in sorted(threads, key=lambda each: (each[0], position[each])):
         seen[device] = seen.get(device, 0) + 1
         name = fmt.device(device) + (f" ·{seen[device]}" if several[device] else "")
+        name += " model" if device in modelled else ""
         mine = np.flatnonzero(lane == position[device, thread])
         mine = mine[np.lexsort((end[mine], start[mine]))]
         starts, ends = start[mine], end[mine]
@@ -358,7 +365,7 @@ def _parts(
                 part[i] = chosen
         found[mine] = part + len(lanes)
         lanes += [
-            Lane(device, thread, number, name if number == 0 else "")
+            Lane(device, thread, number, name if number == 0 else "", device in modelled)
             for number in range(int(part.max(initial=0)) + 1)
         ]
     return found, lanes

@@ -1,4 +1,4 @@
-"""The command line: ``workbench demo | run | step | open | show | runs | tensorboard``."""
+"""The command line: ``workbench demo | run | step | open | show | stages | place | runs | tensorboard``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,14 +90,25 @@ def cli() -> None:
 @click.option("--headless", is_flag=True, help="No terminal application: progress, then a report.")
 @_logdir
 @click.option("--steps", type=click.IntRange(1, 1_000_000), metavar="N", help="Training steps.")
-def demo(headless: bool, logdir: str, steps: int | None) -> None:
-    """Train a small network on handwritten digits under recording, and look at it while it learns.
+@click.option(
+    "--devices",
+    metavar="LIST",
+    help="Such as CPU:2 (the default) or GPU:1, which is a modelled one; CPU:1 for one only.",
+)
+def demo(headless: bool, logdir: str, steps: int | None, devices: str | None) -> None:
+    """Train a small network on handwritten digits, on two devices, under recording, and look at it while it learns.
 
     In a terminal the run opens in the terminal application; with --headless, or without a terminal, a report is printed.
     """
     from workbench.demo import show
+    from workbench.demo.digits import parse_devices
 
-    _end(show.demo(steps, logdir=_checked_logdir(logdir), headless=headless or not _has_terminal()))
+    try:
+        parse_devices(devices or "CPU")
+    except ValueError as error:
+        raise Problem(f"--devices: {error}") from None
+    headless = headless or not _has_terminal()
+    _end(show.demo(steps, logdir=_checked_logdir(logdir), headless=headless, devices=devices))
 
 
 @cli.command(context_settings=SCRIPT_CONTEXT, short_help="Run a script under recording.")
@@ -281,6 +293,134 @@ def tensorboard(run: str, logdir: str, port: int, host: str) -> None:
     ]
     code = run_attached(ChildProcess(command, capture=False, own_group=False, stdin=True))
     _end(0 if code in (-signal.SIGINT, 130) else code)
+
+
+def _fetched(function: F) -> F:
+    function = click.option(
+        "--feed", "feeds", multiple=True, metavar="NAME", help="A tensor that is fed; any number of them."
+    )(function)
+    return click.option(
+        "--fetch",
+        "fetches",
+        multiple=True,
+        metavar="NAME",
+        help="A tensor or operation to run; any number of them.",
+    )(function)
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+@cli.command(short_help="Show what became of a graph, stage by stage.")
+@click.argument("target", metavar="SCRIPT|RUN")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@_fetched
+@click.option("--diff", "between", nargs=2, metavar="A B", help="What is different between two stages.")
+@click.option("--node", metavar="NAME", help="One node's way through the stages.")
+@_logdir
+@_JSON
+def stages(
+    target: str,
+    args: tuple[str, ...],
+    fetches: tuple[str, ...],
+    feeds: tuple[str, ...],
+    between: tuple[str, str] | None,
+    node: str | None,
+    logdir: str,
+    as_json: bool,
+) -> None:
+    """Print the stages that a graph goes through before it runs: built, pruned, each pass, placed, partitioned.
+
+    Of SCRIPT (what follows "--" is its own), by default those of its first Session.run that fetches a value; it is ended there,
+    and nothing of that run is executed.  Of RUN (a path, a name or its beginning, "latest"), those that most of its steps ran.
+    """
+    from workbench import stages as command
+    from workbench.asking import Question
+
+    if between and node:
+        raise click.UsageError("--diff and --node are two different questions")
+    with _answering(target):
+        question = Question(fetches, feeds)
+        command.stages(target, args, question, logdir=logdir, between=between, node=node, as_json=as_json)
+
+
+@cli.command(short_help="Predict a step in several placements.")
+@click.argument("target", metavar="SCRIPT|RUN")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.option("--simulate", is_flag=True, help="Predict, and run nothing: the only way there is.")
+@click.option(
+    "--devices",
+    metavar="LIST",
+    help="Such as CPU:2,GPU:1; GPUs are modelled. By default the session's own, or two CPUs.",
+)
+@click.option(
+    "--placement", default="simple,greedy", show_default=True, metavar="LIST", help="Which placements."
+)
+@click.option(
+    "--costs", metavar="RUN", help="Take times from this recorded run, and show one of its steps beside."
+)
+@click.option(
+    "--soft", is_flag=True, help="Where the program asks for a device that is not there, take another."
+)
+@click.option("--all", "every", is_flag=True, help="Say of every node why it is where it is.")
+@_fetched
+@_logdir
+@_JSON
+def place(
+    target: str,
+    args: tuple[str, ...],
+    simulate: bool,
+    devices: str | None,
+    placement: str,
+    costs: str | None,
+    soft: bool,
+    every: bool,
+    fetches: tuple[str, ...],
+    feeds: tuple[str, ...],
+    logdir: str,
+    as_json: bool,
+) -> None:
+    """Place the graph of SCRIPT, or of RUN, on devices in several ways, and predict a step of each: what runs where and when.
+
+    Which graph is chosen as "workbench stages" does it. Costs are static estimates, or measured ones with --costs RUN.
+    """
+    if not simulate:
+        raise click.UsageError("workbench place predicts and runs nothing: add --simulate")
+    with _answering(target):
+        from workbench import placing
+        from workbench.asking import Question
+
+        question = Question(fetches, feeds, unplaced=True)
+        placing.place_and_simulate(
+            target,
+            args,
+            question,
+            logdir=logdir,
+            devices=devices,
+            placement=placement,
+            costs=costs,
+            soft=soft,
+            every=every,
+            as_json=as_json,
+        )
+
+
+@contextmanager
+def _answering(target: str) -> Iterator[None]:
+    """Inside the `with` block, what is wrong with a question about stages becomes a `Problem`."""
+    from viz.stage_model import UnknownName
+    from workbench.asked import NoAnswer, is_script
+
+    if is_script(target):
+        _check_script(target)
+    try:
+        yield
+    except NoAnswer as error:
+        if error.output:
+            click.echo(error.output.rstrip(), err=True)
+        raise Problem(str(error)) from None
+    except (UnknownName, RunError) as error:
+        raise Problem(str(error)) from None
 
 
 # What the commands share.

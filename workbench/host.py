@@ -10,6 +10,7 @@ its own frames alone in its traceback.  Options, all before SCRIPT:
     --run-file FILE     and write that directory's path to this file
     --socket PATH       listen here for a debugger's front end, and wait for it
     --line-buffered     write output line by line though it is no terminal
+    --ask FILE          answer the question in this file (`workbench.asking`), which ends the script
     --guard PID         the process that watches over this one: end when it does
 """
 
@@ -29,8 +30,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
-OWN_FILES = (str(ROOT / "workbench" / "host.py"), str(ROOT / "workbench" / "debugger") + os.sep)
-_VALUES = ("--trace", "--logdir", "--run-file", "--socket", "--guard")
+OWN_FILES = (
+    str(ROOT / "workbench" / "host.py"),
+    str(ROOT / "workbench" / "asking.py"),
+    str(ROOT / "workbench" / "debugger") + os.sep,
+)
+_VALUES = ("--trace", "--logdir", "--run-file", "--socket", "--ask", "--guard")
 _FLAGS = ("--line-buffered",)
 
 
@@ -46,9 +51,11 @@ def main(arguments: list[str]) -> None:
     program = _Program(script)
 
     sys.argv[:] = [script, *args]
-    if "--trace" in options or "--socket" in options:
+    if options.keys() & {"--trace", "--socket", "--ask"}:
         _hide_ourselves()
-    agent = None
+    agent = asker = None
+    if "--ask" in options:
+        asker = _ask(options["--ask"])
     if "--socket" in options:
         agent = _listen(Path(options["--socket"]), script, args)
     if "--trace" in options:
@@ -63,6 +70,8 @@ def main(arguments: list[str]) -> None:
         program.run()
     except BaseException as error:
         outcome = error
+    if asker is not None:
+        asker.finish(outcome)
     end(outcome, agent)
 
 
@@ -243,6 +252,14 @@ def _listen(address: Path, script: str, args: list[str]) -> Any:
     if not agent.connected.wait(60.0):
         _give_up("no debugger has connected")
     return agent
+
+
+def _ask(file: str) -> Any:
+    from workbench.asking import Asker
+
+    asker = Asker(file)
+    asker.install()
+    return asker
 
 
 def _say_goodbye(agent: Any, error: BaseException | None, code: int) -> None:

@@ -228,6 +228,7 @@ def host_command(
     logdir: str | os.PathLike[str] = "runs",
     run_file: Path | None = None,
     socket: Path | None = None,
+    ask: Path | None = None,
     line_buffered: bool = False,
 ) -> list[str]:
     """The command that runs `script` with `args` under `workbench.host`; see there for the options."""
@@ -238,6 +239,8 @@ def host_command(
         options += ["--run-file", str(run_file)]
     if socket is not None:
         options += ["--socket", str(socket)]
+    if ask is not None:
+        options += ["--ask", str(ask)]
     if line_buffered:
         options.append("--line-buffered")
     return python(HOST, *options, script, *args)

@@ -50,6 +50,25 @@ def test_modules_that_are_named_exist(page: Path) -> None:
         assert done.returncode == 0, f"{name}: {done.stderr.splitlines()[-1]}"
 
 
+def test_what_the_page_on_stages_shows_is_what_is_printed(tmp_path: Path) -> None:
+    """Every block that begins with ``$ workbench stages``."""
+    page = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8")
+    (program,) = programs("docs/stages.md")
+    (tmp_path / "layers.py").write_text(program, encoding="utf-8")
+    blocks = re.findall(r"```text\n\$ workbench (stages [^\n]*)\n(.*?)```", page, re.S)
+    assert len(blocks) == 3
+    for command, shown in blocks:
+        done = subprocess.run(
+            [sys.executable, "-m", "workbench", *command.split()],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert [line.rstrip() for line in done.stdout.strip().splitlines()] == shown.strip().splitlines()
+
+
 def test_the_program_of_the_readme(tmp_path: Path) -> None:
     (program,) = programs("README.md")
     (tmp_path / "line.py").write_text(program, encoding="utf-8")
@@ -81,6 +100,7 @@ class Executed(observe.Observer):
             ] = bool(dead)
 
 
+@pytest.mark.usefixtures("as_written")
 def test_the_example_of_the_page_on_frames() -> None:
     (program,) = programs("docs/frames.md")
     seen = Executed()
@@ -136,3 +156,18 @@ def test_the_programs_of_the_page_on_traces(
         and "5 iterations; at most 2 of 2 under way" in said
     )
     assert "put by" in said and said.endswith("was True\n")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_programs_of_devices(number: int, tmp_path: Path) -> None:
+    (tmp_path / "device.py").write_text(programs("docs/devices.md")[number], encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "device.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = ("modelled GPU with the figures of NVIDIA H200 SXM", "MatMul product")[number]
+    assert wanted in done.stdout

@@ -18,6 +18,8 @@ from tracing.dead_path import DeadPath, Place, dead_path
 from tracing.errors import RunError
 from tracing.reader import Run
 
+pytestmark = pytest.mark.usefixtures("as_written")
+
 
 def run(fetch: Any) -> tuple[Any, dict[Place, bool], dict[Place, Any], dict[int, tuple[int, int]]]:
     """What ran: the stage, places with their deadness, their outputs, and each frame's parent."""

@@ -17,6 +17,8 @@ from engine.types import errors
 from tracing.frames import FrameTree, frame_label
 from tracing.reader import Run
 
+pytestmark = pytest.mark.usefixtures("as_written")
+
 
 @pytest.fixture(autouse=True)
 def graph() -> Any:
@@ -118,6 +120,7 @@ def chain(limit: int, iterations: int = 25) -> Any:
     )[1]
 
 
+@pytest.mark.usefixtures("as_written")
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("limit", [1, 4, 10])
 def test_what_parallel_iterations_holds_back(tmp_path: Path, limit: int, threads: int) -> None:
@@ -155,6 +158,7 @@ def test_what_parallel_iterations_holds_back(tmp_path: Path, limit: int, threads
         assert held and most == limit
 
 
+@pytest.mark.usefixtures("as_written")
 def test_a_loop_with_room_holds_nothing_back(tmp_path: Path) -> None:
     with recorded(tmp_path, chain(1000)) as run:
         (frame,) = tree_of(run)

@@ -14,6 +14,8 @@ import tracing
 from tracing.reader import Run
 from tracing.stacks import Contents
 
+pytestmark = pytest.mark.usefixtures("as_written")
+
 DATA = Path(__file__).parent / "data"
 STEPS = 5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import linecache
 import math
 from pathlib import Path
@@ -140,8 +141,33 @@ def test_damage_is_a_value_error(synthetic: Any) -> None:
 
 
 def test_a_later_format_is_refused(synthetic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracing.stages.FORMAT", 2)
+    monkeypatch.setattr("tracing.stages.FORMAT", 3)
     blob, _ = pack_stage(synthetic.small_stage().before, None)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="format 2"):
+    with pytest.raises(ValueError, match="format 3"):
         unpack_stage(blob, 1, lambda _: None)  # type: ignore[arg-type, return-value]
+
+
+def test_decisions_of_placement_come_back() -> None:
+    import engine as tf
+
+    with tf.Graph().as_default():
+        with tf.device("/CPU:1"):
+            x = tf.placeholder(tf.float32, [4], name="x")
+        y = tf.square(x, name="y")
+        config = tf.ConfigProto(device_count={"CPU": 2}, placement="greedy")
+        stage = tf.Session(config=config).stage_for(y, [x])
+    before: dict[int, Any] = {}
+    for each in stage.chain():
+        blob, _ = pack_stage(each, None if each.before is None else each.before.id)
+        before[each.id] = unpack_stage(blob, each.id, lambda stage_id: before[stage_id])  # type: ignore[arg-type]
+    found = before[stage.id]
+    assert {name: node.decision for name, node in found.nodes.items()} == {
+        name: node.decision
+        and dataclasses.replace(
+            node.decision, finish_ns={device: round(ns, 1) for device, ns in node.decision.finish_ns.items()}
+        )
+        for name, node in stage.nodes.items()
+    }
+    assert any(node.decision is not None and node.decision.finish_ns for node in found)
+    assert before[stage.chain()[0].id].nodes["y"].decision is None

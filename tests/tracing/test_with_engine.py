@@ -200,6 +200,7 @@ def test_run_metadata_of_a_session_and_of_the_recording_agree(tmp_path: Path) ->
         assert all(record.all_end_rel_micros >= 1 for record in records)
 
 
+@pytest.mark.usefixtures("as_written")
 def test_run_metadata_without_a_recording() -> None:
     y = tf.add(tf.constant([1.0, 2.0]), 1.0, name="y")
     message = RunMetadata()

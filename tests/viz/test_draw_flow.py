@@ -11,6 +11,8 @@ from viz.draw_flow import draw_frame_facts, draw_frames, draw_resources, draw_wa
 from viz.palette import DARK
 from viz.step_model import StepView, step_view
 
+pytestmark = pytest.mark.usefixtures("as_written")
+
 ENTERS = [
     {"node": "loop/Enter", "row": 12, "dead": False, "constant": False},
     {"node": "loop/Less/Enter", "row": 14, "dead": True, "constant": True},

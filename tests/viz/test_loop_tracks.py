@@ -18,6 +18,8 @@ from viz.loop_tracks import loop_tracks, rows_for
 from viz.palette import DARK
 from viz.timeline_model import Timeline, Window
 
+pytestmark = pytest.mark.usefixtures("as_written")
+
 
 def frame(
     id: int, spans: list[tuple[int, int]], parent: int = 0, name: str = "loop/while_context", **more: Any
@@ -91,10 +93,10 @@ def test_the_drawing() -> None:
     lines, hits = draw_loop_rows(tracks, rows_for(tracks, 10), window, DARK, LABEL_WIDTH, 20)
     texts = ["".join(text for text, _ in line) for line in lines]
     assert texts == [
-        " loop       2 iterations       ",
-        "  iter      0                  ",
-        "               ░░░░░░░░ 1      ",
-        "  1 of 1   ████████████████████",
+        " loop         2 iterations       ",
+        "  iter        0                  ",
+        "                 ░░░░░░░░ 1      ",
+        "  1 of 1     ████████████████████",
     ]
     assert {hit.key.kind for hit in hits} == {"frames", "iterations", "counter"}
     page = Page(50)

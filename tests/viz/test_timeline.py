@@ -176,13 +176,26 @@ def test_the_drawing(make_executions: Callable[..., Executions], make_step: Call
     rows = drawing.rows()
     assert rows[1].split() == ["1.00", "µs", "╷0", "╷500", "ns"]
     assert rows[2].split() == ["step", "step", "7"]
-    assert rows[4] == " CPU:0      MatMul    Relu"
+    assert rows[4] == " CPU:0".ljust(LABEL_WIDTH) + " MatMul    Relu"
     cells: Counter[str] = Counter()
     for text, style in drawing.lines[4]:
         if style.bgcolor is not None:
             cells[style.bgcolor.name] += len(text)
     assert sorted(cells.values()) == [10, 10]
     assert all(len("".join(text for text, _ in line)) == LABEL_WIDTH + 41 for line in drawing.lines)
+
+
+def test_a_modelled_device_is_called_one(
+    make_executions: Callable[..., Executions], make_step: Callable[..., Any]
+) -> None:
+    step = (make_step(7, 0, 1000), ["a"], [make_executions([(0, 0, 250, 1)])])
+    timeline = Timeline.build([step], lambda name: 0, modelled={step[2][0].device})
+    assert timeline.lanes[0].modelled
+    assert (
+        draw_timeline(timeline, timeline.whole(), DARK, LABEL_WIDTH + 41, 5)
+        .rows()[4]
+        .startswith(" CPU:0 model ")
+    )
 
 
 def test_choosing_bars(trace: MakeTrace) -> None:

@@ -27,7 +27,7 @@ def loop():
     return tf.while_loop(lambda i, t: i < 2, inner, (0, start), name="out")[1]
 
 result = tf.cond(tf.constant(True, name="taken"), loop, lambda: start * 10.0, name="if")
-with tf.Session() as session:
+with tf.Session(config=tf.ConfigProto(graph_options=tf.GraphOptions(tf.OptimizerOptions(opt_level=-1)))) as session:
     print("result", session.run(result))
     print("start", session.run(start))
 """

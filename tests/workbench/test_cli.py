@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from optimizing import plain
 
 from tracing.reader import Run as Recorded
 from workbench.cli import cli
@@ -70,7 +71,8 @@ def loops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
         y = tf.while_loop(lambda i, v: i < 3, body, [0, x], parallel_iterations=1, name="loop")[1]
         gradient = tf.gradients(y, x)[0]
-        with tracing.record(folder, "values", name="loops", tensorboard=False), tf.Session() as session:
+        session = tf.Session(config=plain())
+        with tracing.record(folder, "values", name="loops", tensorboard=False), session:
             session.run(x)
             session.run([y, gradient])
     return folder
@@ -170,6 +172,7 @@ def test_a_run_is_found_by_path_name_beginning_and_latest(logdir: Path) -> None:
         (["tensorboard", "gamma"], "there is no run 'gamma' in"),
         (["tensorboard", "beta", "--port", "99999"], "99999"),
         (["demo", "--steps", "0"], "0 is not in the range"),
+        (["demo", "--devices", "TPU"], "'TPU' is no kind and number of devices"),
         (["demo", "--steps", "many"], "'many' is not a valid integer"),
         (["run", "nowhere.py"], "there is no script nowhere.py"),
         (["run", "."], "is a directory without a __main__.py"),

@@ -17,6 +17,9 @@ from workbench.debugger.core import Debugger, Quit
 from workbench.debugger.moves import Answer
 from workbench.debugger.snapshot import Snapshot, Status, TokenState, from_dict, to_dict
 
+# Here the graph as written is stepped through; what passes make of it is in test_debugger_optimized.py.
+pytestmark = pytest.mark.usefixtures("as_written")
+
 
 class Script:
     """A front that gives commands from a list (or a function of the snapshot) and keeps what it is shown."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_programs import Program, build, evaluate, programs
+from random_programs import Program, anywhere, build, evaluate, programs
 
 import engine as tf
 from engine.runtime.program import MERGE
@@ -17,7 +17,20 @@ from workbench.debugger.moves import Answer
 from workbench.debugger.snapshot import Status, TokenState
 
 raw = tf.raw_ops
-COMMANDS = ("n", "n 7", "n 40", "s", "o", "back", "back 5", "back 60", "info frames", "info waiting", "w")
+COMMANDS = (
+    "n",
+    "n 7",
+    "n 40",
+    "s",
+    "o",
+    "back",
+    "back 5",
+    "back 60",
+    "info frames",
+    "info waiting",
+    "info transfers",
+    "w",
+)
 
 
 class Wanderer:
@@ -36,7 +49,7 @@ class Wanderer:
         assert stepping is not None and snapshot.status is Status.STOPPED
         state = stepping.state
         assert [view.activation.node for view in snapshot.ready] == [each.name for each in stepping.ready]
-        assert set(stepping.ready) == set(state.ready)
+        assert set(stepping.ready) == set(stepping.step.ready)
         assert {frame.id for frame in snapshot.frames} == {frame.id for frame in state.live_frames()}
         assert snapshot.executed == len(stepping.history) or not stepping.history
         if snapshot.next is not None:
@@ -87,6 +100,19 @@ def test_wandering_through_a_program_changes_nothing(program: Program, seed: int
     np.testing.assert_allclose(results[1], outcome.results[1], rtol=1e-9, atol=1e-12)
     for name, value in variables.items():
         np.testing.assert_allclose(value, outcome.variables[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@given(programs(), st.integers(0, 1 << 30), st.integers(1, 25))
+@settings(max_examples=20)
+def test_wandering_through_a_program_on_several_devices(program: Program, seed: int, commands: int) -> None:
+    built = build(program, tf, device=anywhere(seed, ["/cpu:0", "/cpu:1", "/cpu:2"]))
+    outcome = evaluate(program)
+    with tf.Session(graph=built.graph, config=tf.ConfigProto(device_count={"CPU": 3})) as session:
+        session.run(built.initializer)
+        with Debugger(Wanderer(seed, commands)).installed():
+            results: Any = session.run(built.fetches, built.feeds)
+    assert results[0] == outcome.results[0]
+    np.testing.assert_allclose(results[1], outcome.results[1], rtol=1e-9, atol=1e-12)
 
 
 class Walker(Wanderer):

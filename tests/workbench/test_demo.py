@@ -34,6 +34,9 @@ def test_headless_says_how_it_went_where_the_run_is_and_what_to_type(run_python:
         "step   30 of 30: loss",
         "loss      ",
         "accuracy  ",
+        "one training step, on 2 devices",
+        "CPU:0 → CPU:1  ",
+        "CPU:1 → CPU:0  ",
         "slowest operations",
         "digits.py:",
         "the run is in runs/",
@@ -88,6 +91,44 @@ def test_the_graph_has_a_loop_and_a_conditional_and_only_one_branch_runs(
         assert {"Enter", "Exit", "NextIteration", "LoopCond", "Merge", "Switch"} <= loop
         turns = max(event.iteration for event in run.frames(evaluation.id))
         assert turns == 6  # 360 digits, 60 a turn
+
+
+def test_it_is_spread_over_the_devices_that_one_asks_for(run_python: Run, tmp_path: Path) -> None:
+    from tracing import directory
+    from tracing.reader import Run as Recorded
+
+    losses = []
+    for devices, kinds in (
+        ("CPU:2", {"CPU:0", "CPU:1"}),
+        ("GPU:1", {"CPU:0", "GPU:0"}),
+        ("CPU:1", {"CPU:0"}),
+    ):
+        folder = tmp_path / devices.replace(":", "")
+        done = run_python(
+            "-m",
+            "workbench",
+            "demo",
+            "--headless",
+            "--steps",
+            "4",
+            "--devices",
+            devices,
+            "--logdir",
+            folder,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0 and ("modelled" in done.stdout) == ("GPU" in devices)
+        (path,) = directory.find(folder)
+        with Recorded.open(path) as run:
+            step = run.steps()[2]
+            stage = run.stage(step.stage_id)
+            assert {name.rpartition("device:")[2] for name in stage.devices if name} in (kinds, set())
+            moved = {each.key.split(";")[3].partition("_")[2] for each in run.transfers(step.id)}
+            assert any("read/hidden" in key for key in moved) == (len(kinds) > 1)
+            assert [state.modelled for state in run.devices(step.id)].count(True) == ("GPU" in devices)
+            losses.append(run.scalars()["loss"][1])
+    np.testing.assert_array_equal(losses[0], losses[2])
+    np.testing.assert_allclose(losses[1], losses[2], rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ from workbench.debugger.stepping import Stepping
 from workbench.debugger.values import Summaries
 from workbench.debugger.views import ended_views, frame_views
 
+pytestmark = pytest.mark.usefixtures("as_written")
+
 
 def program() -> Any:
     """A loop in a loop in a cond, with its gradient; the counters run ahead, so that iterations are held back."""

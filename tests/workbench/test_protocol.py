@@ -320,6 +320,7 @@ def _fuzz_agent(factory: pytest.TempPathFactory) -> Path:
     return _shared[0][1]
 
 
+@pytest.mark.usefixtures("as_written")
 def test_a_stopped_step_is_driven_over_the_socket(agent: Agent, tmp_path: Path) -> None:
     import engine as tf
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
+
 import engine as tf
 from workbench.debugger.core import Debugger
 from workbench.debugger.moves import Answer
+
+pytestmark = pytest.mark.usefixtures("as_written")
 
 
 class Script:

@@ -244,7 +244,7 @@ COMMANDS: tuple[Command, ...] = (
         "info",
         ("i",),
         "WHAT",
-        "say all about a node, or list one of: ready, frames, waiting, resources, breakpoints, step",
+        "say all about a node, or list one of: ready, frames, waiting, resources, transfers, breakpoints, step",
         looking.info,
         anytime=True,
     ),

@@ -23,7 +23,8 @@ from engine.runtime.driver import StepRun
 from engine.runtime.state import Activation
 from engine.types import errors
 from engine.types.site import Frame as SiteFrame
-from workbench.debugger import commands, flow_views, moves, source, views
+from viz.format import plural
+from workbench.debugger import commands, device_views, flow_views, looking, moves, source, views
 from workbench.debugger.breakpoints import Breakpoints
 from workbench.debugger.moves import Answer
 from workbench.debugger.snapshot import ErrorView, Snapshot, Status, TokenView
@@ -146,7 +147,13 @@ class Debugger:
                     stepping.step.check_interrupts()
             if self._owner != thread or not self._move.stops_at_end:
                 return
-            self._stop(stepping, "the step is done")
+            parked = looking.parked_of(stepping)
+            self._stop(
+                stepping,
+                "the step is done"
+                if not parked
+                else f"stuck: {plural(len(parked), 'receive')} waiting (info transfers)",
+            )
             if not stepping.ready:
                 return
             resumed = True  # `back` has made something ready again
@@ -302,6 +309,9 @@ class Debugger:
             resources=resources,
             resource_count=resource_count,
             way=way,
+            devices=device_views.device_states_of(stepping),
+            awaited=device_views.awaited_views(stepping),
+            sent=device_views.sent_views(stepping),
         )
         self._last_snapshot = found
         return found

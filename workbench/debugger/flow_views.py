@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engine.runtime.rendezvous import Rendezvous
 from engine.runtime.resources import NO_KEY, Resource, Stack, TensorArray
 from engine.runtime.state import DEAD, Activation
 from tracing.dead_path import STOPS, DeadPath, Place, chose_text, dead_path
@@ -35,7 +36,8 @@ def resource_views(stepping: Stepping, summaries: Summaries) -> tuple[tuple[Reso
     found = [
         each
         for each in stepping.step.resources
-        if not each.container.startswith("_step_") or each.container == mine
+        if (not each.container.startswith("_step_") or each.container == mine)
+        and not isinstance(each, Rendezvous)  # `info transfers` tells of it
     ]
     found.sort(key=lambda each: (_ORDER.get(each.kind, 3), each.name))
     writers = _Writers(stepping)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.passes.stage import StageNode
+from engine.runtime.diagnosis import explain_key
 from engine.runtime.program import Item
 from engine.runtime.state import Activation
 from viz.format import dtype
@@ -92,6 +94,8 @@ def _change_since(debugger: Debugger, entry: Entry, view: TokenView) -> list[str
 
 
 def _why_not(stepping: Stepping, item: Item) -> str:
+    if any(parked.item is item for parked in parked_of(stepping).values()):
+        return f"it waits to receive (info {item.name})"
     if any(activation.item is item for activation in stepping.ready):
         return "it is ready"
     for frame in stepping.state.live_frames():
@@ -114,13 +118,15 @@ def info(debugger: Debugger, rest: str) -> Answer:
         "step": text.where,
     }
     if not rest:
-        raise CommandError(f"info about what? a NODE, or one of: {', '.join([*table, 'resources'])}")
+        raise CommandError(
+            f"info about what? a NODE, or one of: {', '.join([*table, 'resources', 'transfers'])}"
+        )
     if rest in table:
         return Answer(True, table[rest](debugger.snapshot()))
-    if rest == "resources":
-        from workbench.debugger.reasons import resources  # which looks up nodes with what is here
+    if rest in ("resources", "transfers"):
+        from workbench.debugger import reasons  # which looks up nodes with what is here
 
-        return Answer(True, resources(debugger))
+        return Answer(True, getattr(reasons, rest)(debugger))
     stepping = debugger.stepping
     if stepping is None:
         raise CommandError("no step is stopped")
@@ -162,6 +168,10 @@ def _node(debugger: Debugger, stepping: Stepping, item: Item) -> str:
         lines.append(f"  {'':<10}… and {len(users) - 12} more")
     lines += _origin(node)
     lines += _tokens(debugger, stepping, item)
+    for key, parked in parked_of(stepping).items():
+        if parked.item is item:
+            lines.append(f"  {'waiting':<10}{path(parked.frame, parked.iteration)}  for {key}")
+            lines += [f"    {line}" for line in explain_key(stepping.step, parked)]
     entry = stepping.latest.get(item.index)
     if entry is not None:
         (line,) = text.executed([views.executed_view(entry, debugger.summaries)])
@@ -197,6 +207,12 @@ def _tokens(debugger: Debugger, stepping: Stepping, item: Item) -> list[str]:
         inputs = views.input_views(stepping, item, activation.frame, activation.iteration, debugger.summaries)
         lines += [f"    ← {line}" for line in text.tokens(inputs)]
     return lines
+
+
+def parked_of(stepping: Stepping) -> dict[str, Activation]:
+    """The receives that wait for what has not been sent, by key."""
+    transfers = stepping.step.transfers
+    return {} if transfers is None else transfers.parked
 
 
 def _attr(value: object) -> str:
@@ -240,11 +256,13 @@ def item_of(stepping: Stepping, name: str) -> Item:
 def no_such_node(stepping: Stepping, name: str, what: str = "node") -> str:
     """Why there is no node of that name in this step, and which were perhaps meant."""
     names = list(stepping.step.stage.nodes)
-    before = stepping.step.stage.before
     said = f"there is no {what} '{name}' in this step"
-    if before is not None and name in before.nodes:
-        reason = stepping.step.stage.removed.get(name)
-        return f"'{name}' is in the graph, but not in this step" + (f": {reason}" if reason else "")
+    with contextlib.suppress(KeyError):
+        stage, reason, heirs = stepping.step.stage.fate(name)
+        because = f": {reason}" if reason else ""
+        went = f" ({stage})" if because and stage.startswith("optimized/") else ""
+        instead = f"; in its place: {', '.join(heirs)}" if heirs else ""
+        return f"'{name}' is in the graph, but not in this step{because}{went}{instead}"
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     close += [each for each in names if each.endswith(f"/{name}")][: 3 - len(close)]
     return said + (f"; did you mean {' or '.join(dict.fromkeys(close))}?" if close else "")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.runtime.diagnosis import explain_key
 from engine.runtime.state import Activation
 from viz.format import plural
 from workbench.debugger import flow_views, looking, text
+from workbench.debugger.frame_notes import path
 from workbench.debugger.moves import Answer, CommandError
 from workbench.debugger.snapshot import ElementView, PlaceView, ResourceView, WayView, WriterView
 
@@ -83,6 +85,20 @@ def resources(debugger: Debugger) -> str:
     lines = [line for each in shown.resources for line in _resource(each)]
     more = shown.resource_count - len(shown.resources)
     return "\n".join([*lines, *([f"… and {plural(more, 'resource')} more"] if more > 0 else [])])
+
+
+def transfers(debugger: Debugger) -> str:
+    """``info transfers``: which receives wait for what, and what was sent and not taken."""
+    stepping = looking.stepping_of(debugger)
+    if stepping.step.transfers is None:
+        return "this step runs on one device: nothing is sent"
+    lines = []
+    for key, parked in looking.parked_of(stepping).items():
+        lines.append(f"{parked.name} in {path(parked.frame, parked.iteration)} waits for {key}")
+        lines += [f"  {line}" for line in explain_key(stepping.step, parked)]
+    for sent in stepping.step.transfers.rendezvous.state().sent:
+        lines.append(f"sent, not taken: {sent.key}  {'dead' if sent.dead else f'{sent.nbytes} bytes'}")
+    return "\n".join(lines) or "no receive waits, and nothing that was sent waits to be taken"
 
 
 def _resource(resource: ResourceView) -> list[str]:

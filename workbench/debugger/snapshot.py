@@ -13,6 +13,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
+from tracing.devices import DeviceState
 from workbench.debugger.plain import decode, encode
 
 SCHEMA_VERSION = 1
@@ -28,6 +29,7 @@ MAX_RESOURCES = 60  # resources in `Snapshot.resources`
 MAX_ELEMENTS = 12  # elements in one `ResourceView`, from the top of a stack
 MAX_WAY = 60  # places on each leg of a `WayView`
 MAX_OUTPUT = 8_192  # characters of the script's output in `Snapshot.output`
+MAX_PARCELS = 100  # tensors in `Snapshot.awaited`, and in `Snapshot.sent`
 MAX_TEXT = 400  # characters of one value's text
 SOURCE_LINES = 7  # lines of source before and after the one that matters
 
@@ -303,6 +305,26 @@ class ErrorView:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitedView:
+    """A tensor that a `_Recv` waits for: its rendezvous key, who waits, and for how long (ns)."""
+
+    key: str
+    node: str
+    path: str
+    waited_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SentView:
+    """A tensor that was sent and has not been taken, and how long ago that was (ns)."""
+
+    key: str
+    nbytes: int
+    dead: bool
+    waited_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything about the script at one moment.
 
@@ -316,6 +338,7 @@ class Snapshot:
     - `can_undo` says whether `back` would work.
     - `ended` are the latest frames that have ended, the oldest first, of `ended_count`.
     - `resources` are the stacks and arrays of the step, then the variables and what else the session holds.
+    - `devices` are the step's devices, where there is more than the host's CPU; `awaited` and `sent` are its rendezvous.
     - `way` is the way of the dead token that was asked for last (`why NODE`), brought up to date.
     """
 
@@ -349,6 +372,9 @@ class Snapshot:
     resources: tuple[ResourceView, ...] = ()
     resource_count: int = 0
     way: WayView | None = None
+    devices: tuple[DeviceState, ...] = ()
+    awaited: tuple[AwaitedView, ...] = ()
+    sent: tuple[SentView, ...] = ()
     version: int = SCHEMA_VERSION
 
 

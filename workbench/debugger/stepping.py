@@ -165,7 +165,7 @@ class Stepping:
             del self.latest[index]
         else:
             self.latest[index] = entry.previous
-        self.ready = deque(self.state.ready)
+        self.ready = deque(self.step.ready)
         self.prefer(lambda activation: activation == entry.activation)
         return entry
 

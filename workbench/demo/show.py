@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import click
 from tracing.errors import RunError
 from tracing.reader import Run
 from tracing.report import Report, report
-from viz.format import duration, percent, shorten
+from viz.devices_model import transfer_ways
+from viz.format import device as device_name
+from viz.format import duration, nbytes, percent, plural, shorten
 from workbench.debugger.source import short_path
 from workbench.process import describe_exit
 from workbench.recorded import RecordedProcess
@@ -26,9 +29,14 @@ _LOOK_SECONDS = 0.1
 _SLOWEST = 6
 
 
-def demo(steps: int | None, *, logdir: str | os.PathLike[str], headless: bool) -> int:
-    """Train for `steps` under recording into a new run directory in `logdir`; gives our exit status."""
-    args = ["--steps", str(steps or STEPS)]
+def demo(
+    steps: int | None, *, logdir: str | os.PathLike[str], headless: bool, devices: str | None = None
+) -> int:
+    """Train for `steps` under recording into a new run directory in `logdir`; gives our exit status.
+
+    devices: such as "CPU:2" or "GPU:1"; by default the script's own.  GPUs are modelled.
+    """
+    args = ["--steps", str(steps or STEPS), *(["--devices", devices] if devices else [])]
     if not headless:
         from workbench.terminal import open_application
 
@@ -62,7 +70,7 @@ def _headless(args: Sequence[str], steps: int, logdir: str | os.PathLike[str]) -
         return 1
     try:
         with Run.open(path) as run:
-            click.echo(summary(report(run, _SLOWEST), path))
+            click.echo(summary(report(run, _SLOWEST), path, crossings(run)))
     except RunError as error:
         click.echo(f"workbench: {error}", err=True)
         return 1
@@ -124,8 +132,25 @@ def _last(run: Run) -> tuple[int, str]:
     return step, "  ".join(said)
 
 
-def summary(made: Report, path: Path) -> str:
-    """The demonstration's report: how well it learned, where the time went, where the run is, what to type next."""
+def crossings(run: Run) -> list[str]:
+    """A training step on its devices, in lines: the nodes of each, and what goes from one to another."""
+    steps = run.steps()
+    ran = Counter(step.stage_id for step in steps)
+    step = max(steps, key=lambda step: (ran[step.stage_id], step.id), default=None)
+    if step is None:
+        return []
+    stage = run.stage(step.stage_id)
+    lines = [
+        f"  {device_name(name):<8} {plural(len(stage.on(name)), 'node')}" for name in stage.devices if name
+    ]
+    for way in transfer_ways(run.transfers(step.id)):
+        lines.append(f"  {way.label:<14} {plural(way.tensors, 'tensor')}, {nbytes(way.nbytes)}")
+    modelled = " (GPUs are modelled)" if any("GPU" in name for name in stage.devices) else ""
+    return [f"one training step, on {plural(len(stage.devices), 'device')}{modelled}", *lines]
+
+
+def summary(made: Report, path: Path, devices: Sequence[str] = ()) -> str:
+    """The demonstration's report: how well it learned, what went between devices, where the time went, what to type next."""
     scalars = {row.tag: row for row in made.scalars}
     lines = ["", f"{made.steps:,} runs of the session in {duration(made.duration_ns)}"]
     if "loss" in scalars:
@@ -134,6 +159,8 @@ def summary(made: Report, path: Path) -> str:
         lines.append(f"  accuracy  {scalars['accuracy'].last:.1%} of the held-out digits")
     if made.recorder_error:
         lines.append(f"  recording stopped early: {made.recorder_error}")
+    if devices:
+        lines += ["", *devices]
     if made.slowest:
         lines += ["", "slowest operations"]
         for node in made.slowest:
@@ -145,6 +172,7 @@ def summary(made: Report, path: Path) -> str:
     name = shortest_name(path)
     rows = (
         (f"workbench open {name}", "its graph, what ran when, the values"),
+        (f"workbench stages {name}", "what became of its graph, pass by pass, and where it was placed"),
         (f"workbench step {short_path(str(SCRIPT))}", "go through the script node by node"),
         (f"workbench tensorboard {name}", "the same run in TensorBoard"),
     )

@@ -21,6 +21,7 @@ from workbench.tui.commands import WorkbenchCommands
 from workbench.tui.protocols import Child, Debug
 from workbench.tui.reading import RunApp
 from workbench.tui.screens.base import BaseScreen
+from workbench.tui.screens.devices import DevicesScreen
 from workbench.tui.screens.graph import GraphScreen
 from workbench.tui.screens.help import Overlay, help_page, output_page
 from workbench.tui.screens.runs import RunsScreen
@@ -52,6 +53,7 @@ class WorkbenchApp(Performer, RunApp):
         "runs": RunsScreen,
         "graph": GraphScreen,
         "timeline": TimelineScreen,
+        "devices": DevicesScreen,
         "step": StepScreen,
     }
     CSS = """
@@ -151,7 +153,7 @@ class WorkbenchApp(Performer, RunApp):
                     break
 
     def looks_at_steps(self) -> bool:
-        return isinstance(self.screen, TimelineScreen | GraphScreen)
+        return isinstance(self.screen, TimelineScreen | GraphScreen | DevicesScreen)
 
     # From screen to screen.
 
@@ -175,6 +177,7 @@ class WorkbenchApp(Performer, RunApp):
         step = self.step
         if step is not None and (self.stage is None or name not in self.stage.stage.nodes):
             self.stage = step.stage
+            self.base_id = None
         self.show("graph")
         self.sync()
 
@@ -205,7 +208,7 @@ class WorkbenchApp(Performer, RunApp):
 
     def footer_actions(self, where: str) -> list[Action]:
         """What the bottom row offers on a screen."""
-        left_out = {"runs", "graph", "timeline", "step", "interrupt"}
+        left_out = {"runs", "graph", "timeline", "devices", "step", "interrupt"}
         return [action for action in footer(where) if action.id not in left_out and self.offers(action.id)]
 
     def offers(self, action_id: str) -> bool:

@@ -29,6 +29,7 @@ class RunApp(App[int]):
     """Holds what is read.
 
     - `rows` are the rows of the list of runs.
+    - `base_id` is the stage with which the one that is shown is compared, if any.
     - `opened` is the open run; `stage` and `step` are what of it is shown.  `around` is the number of steps read on either side.
     - `following`: of a run that goes on, the newest step is shown.
     - `problem` says why the run cannot be read, else ''.
@@ -41,6 +42,7 @@ class RunApp(App[int]):
         self.opened: OpenRun | None = None
         self.stage: StageView | None = None
         self.step: StepData | None = None
+        self.base_id: int | None = None
         self.around = 0
         self.following = True
         self.problem = ""
@@ -156,6 +158,7 @@ class RunApp(App[int]):
     def _show_opened(self, opened: OpenRun) -> None:
         if self.opened is None or self.opened.path != opened.path:
             self.stage = self.step = None
+            self.base_id = None
         self.opened = opened
         stage_id = opened.main_stage()
         if stage_id is None:
@@ -169,14 +172,35 @@ class RunApp(App[int]):
         if opened is None:
             return
 
-        def done(view: StageView) -> None:
+        def look() -> StageView | None:
+            if self.base_id is not None and self.base_id != stage_id:
+                return self.store.compared(opened, self.base_id, stage_id)
+            return self.store.stage(opened, stage_id)
+
+        def done(view: StageView | None) -> None:
+            if view is None:
+                self.base_id = None
+                self.notify("these two stages are not of one chain", severity="warning", timeout=3)
+                self.show_stage(stage_id)
+                return
             self.stage = view
             self.sync()
             last = opened.last_step(stage_id)
             if last is not None and (self.step is None or self.step.step.stage_id != stage_id):
                 self.show_step(last.id)
 
-        self.read(lambda: self.store.stage(opened, stage_id), done, "stage")
+        self.read(look, done, "stage")
+
+    def choose_stage(self, stage_id: int) -> None:
+        """Show a stage that somebody chose: news of the run do not take its place."""
+        self._chose_stage = True
+        self.show_stage(stage_id)
+
+    def compare_with(self, base_id: int | None) -> None:
+        """Lay the stage that is shown over an earlier one; None: show it alone."""
+        if self.stage is not None:
+            self.base_id = base_id
+            self.choose_stage(self.stage.row.id)
 
     def show_step(self, step_id: int) -> None:
         """Show what a step of the open run did."""

@@ -9,15 +9,19 @@ import gc
 import os
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from engine.observe import Executions
+from engine.observe import Executions, Transfer
 from engine.passes.stage import Stage
 from tracing.reader import Run, StageRow, StepRow
+from viz.devices_model import DevicesView, devices_view
 from viz.graph_model import ScopeTree
 from viz.loop_tracks import LoopTrack, loop_tracks
 from viz.runs_model import RunRow, RunsModel
 from viz.scope_colours import ScopeColours
+from viz.stage_diff import Change, StageDiff, diff
+from viz.stage_view import DeviceColours, joined, transfer_notes, union
 from viz.timeline_model import Timeline
 from viz.timings import Timings
 
@@ -58,12 +62,31 @@ class OpenRun:
 
 @dataclass(frozen=True)
 class StageView:
-    """A stage with what drawing it takes."""
+    """A stage with what drawing it takes.
+
+    `stage` is as it is drawn: each `_Send` joined with its `_Recv`, and with a `diff`, laid over an earlier stage; `plain` is the
+    stage itself.
+    """
 
     row: StageRow
     stage: Stage
     tree: ScopeTree
     colours: ScopeColours
+    diff: StageDiff | None
+    plain: Stage
+
+    @cached_property
+    def by_device(self) -> DeviceColours:
+        """Colours that tell devices apart."""
+        return DeviceColours(self.tree)
+
+
+@dataclass(frozen=True)
+class ChainRow:
+    """A stage of a chain: its row, and how many nodes it added, removed, and so on."""
+
+    row: StageRow
+    counts: Counter[Change]
 
 
 @dataclass(frozen=True)
@@ -78,6 +101,8 @@ class StepData:
     frame_names: dict[int, str]
     steps: int
     loops: tuple[LoopTrack, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
+    devices: DevicesView | None = None
 
 
 class Store:
@@ -90,6 +115,8 @@ class Store:
         if run is not None:
             self.model.add(run)
         self._stages: dict[tuple[Path, int], StageView] = {}
+        self._compared: dict[tuple[Path, int, int], StageView] = {}
+        self._counts: dict[tuple[Path, int], Counter[Change]] = {}
 
     def poll(self) -> list[RunRow]:
         """The rows of the list of runs."""
@@ -117,12 +144,56 @@ class Store:
         if found is None:
             stage = opened.run.stage(stage_id)
             row = opened.stage_row(stage_id) or StageRow(stage_id, stage.name, None, len(stage))
+            plain, stage = stage, joined(stage)
             tree = ScopeTree(stage)
-            found = self._stages[key] = StageView(row, stage, tree, ScopeColours(tree))
+            tree.notes = transfer_notes(stage)
+            found = self._stages[key] = StageView(row, stage, tree, ScopeColours(tree), None, plain)
             # A large graph is many objects that will not go away: full collections need not walk them again and again.
             gc.collect()
             gc.freeze()
         return found
+
+    def compared(self, opened: OpenRun, base_id: int, stage_id: int) -> StageView | None:
+        """A stage laid over an earlier one of its chain; None if the two are not of one chain.  Raises RunError."""
+        key = opened.path, base_id, stage_id
+        found = self._compared.get(key)
+        if found is None:
+            base, view = self.stage(opened, base_id), self.stage(opened, stage_id)
+            if base_id > stage_id:
+                base, view = view, base
+            try:
+                made = diff(base.plain, view.plain)
+            except ValueError:
+                return None
+            stage = union(made)
+            tree = ScopeTree(stage)
+            tree.notes = transfer_notes(stage)
+            found = self._compared[key] = StageView(
+                view.row, stage, tree, ScopeColours(tree), made, view.plain
+            )
+        return found
+
+    def chain(self, opened: OpenRun, stage_id: int) -> tuple[ChainRow, ...]:
+        """The chain that a stage is in, from the graph as written to the stage that runs.  Raises RunError."""
+        rows = {row.id: row for row in opened.stages}
+        ids = _ancestors(rows, stage_id)
+        main = opened.main_stage()
+        through_main = _ancestors(rows, main) if main is not None else []
+        if stage_id in through_main:
+            ids = through_main
+        else:
+            while following := [row.id for row in opened.stages if row.before_id == ids[-1]]:
+                ids.append(following[-1])
+        found = []
+        for before, each in zip([None, *ids], ids):
+            counts: Counter[Change] = Counter()
+            if before is not None:
+                key = opened.path, each
+                if key not in self._counts:
+                    self._counts[key] = diff(opened.run.stage(before), opened.run.stage(each)).counts
+                counts = self._counts[key]
+            found.append(ChainRow(rows[each], counts))
+        return tuple(found)
 
     def step(self, opened: OpenRun, step: StepRow, around: int = 0) -> StepData:
         """What `step` did, with up to `around` steps before it and as many after.  Raises RunError."""
@@ -147,12 +218,26 @@ class Store:
             for name in its.stage.order:
                 hues.setdefault(name, its.colours.of(name))
             sources.append((row, its.stage.order, batches))
-        timeline = Timeline.build(sources, lambda name: hues.get(name, -1))
+        states = opened.run.devices(step.id)
+        modelled = {state.name for state in states if state.modelled}
+        timeline = Timeline.build(sources, lambda name: hues.get(name, -1), modelled)
         # Only steps with loops have frames to read.
         trees = [(row.id, opened.run.frame_tree(row.id)) for row in chosen if row.frames]
         names = {frame.id: tree.path(frame.id) for row, tree in trees if row == step.id for frame in tree}
         scopes = timings.by_scope(view.tree)
-        return StepData(step, view, timeline, timings, scopes, names, len(chosen), loop_tracks(trees))
+        transfers = opened.run.transfers(step.id)
+        view.tree.notes = transfer_notes(view.plain, transfers)
+        devices = devices_view(
+            f"step {step.step}",
+            view.plain,
+            mine,
+            transfers,
+            opened.run.allocations(step.id),
+            step.started_ns,
+            states,
+        )
+        loops = loop_tracks(trees)
+        return StepData(step, view, timeline, timings, scopes, names, len(chosen), loops, transfers, devices)
 
     def close(self) -> None:
         """Close all runs."""
@@ -161,3 +246,11 @@ class Store:
 
 def _batches(opened: OpenRun, step: StepRow) -> list[Executions]:
     return [batch for batches in opened.run.partitions(step.id).values() for batch in batches]
+
+
+def _ancestors(rows: dict[int, StageRow], stage_id: int) -> list[int]:
+    """A stage and those it was made from, the first one first."""
+    found = [stage_id]
+    while (before := rows[found[-1]].before_id) is not None:
+        found.append(before)
+    return found[::-1]

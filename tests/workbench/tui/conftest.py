@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optimizing import plain
 from textual.app import App
 from textual.pilot import Pilot
 
@@ -42,7 +43,7 @@ def train(logdir: Path, name: str, steps: int, error: BaseException | None = Non
             update = tf.assign_sub(w, rate * gradient, name="update")
         init = tf.global_variables_initializer()
         recorder = tracing.start(logdir, name=name, tensorboard=False)
-        with tf.Session() as session:
+        with tf.Session(config=plain()) as session:
             session.run(init)
             for step in range(steps):
                 batch = rng.normal(size=(4, 8)).astype(np.float32)

@@ -193,6 +193,7 @@ async def test_to_the_timeline(runs: Path, mnist: Path, until: Any) -> None:
         await until(pilot, ["costliest in the window", "■ matmul", "in dense"])
 
 
+@pytest.mark.usefixtures("as_written")
 async def test_a_node_in_a_series_is_found(tmp_path: Path, until: Any) -> None:
     import engine as tf
     import tracing

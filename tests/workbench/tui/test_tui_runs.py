@@ -22,7 +22,18 @@ async def test_the_list(runs: Path, size: tuple[int, int], screen: Screen, until
     async with app.run_test(size=size) as pilot:
         await until(pilot, ["mnist", "crash", "took"])
         rows = screen(app)
-        assert rows[0].split() == ["◆", "workbench", "1", "Runs", "2", "Graph", "3", "Timeline"]
+        assert rows[0].split() == [
+            "◆",
+            "workbench",
+            "1",
+            "Runs",
+            "2",
+            "Graph",
+            "3",
+            "Timeline",
+            "5",
+            "Devices",
+        ]
         head, first, second = rows[1:4]
         assert head.split()[:4] == ["run", "started", "steps", "loss"]
         assert first.startswith(" ✓ mnist")

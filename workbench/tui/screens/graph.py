@@ -1,22 +1,29 @@
-"""Graph: the scope tree beside a drawing of one level, the card of what is selected, and search."""
+"""Graph: the scope tree or the list of stages beside a drawing of one level, the card of what is selected, and search."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
 from viz import format as fmt
-from viz.cells import Drawing, Line, Page, wrap
+from viz.cells import Drawing, Line, Page, fit, line_width, spread, wrap
 from viz.draw_graph import PlacedLevel, draw_crumbs, draw_level, place_level
+from viz.draw_stages import colour_of, counts_line
 from viz.graph_model import ROOT, Kind, locate
 from viz.node_card import draw_card, node_card, scope_card
+from viz.scope_colours import ScopeColours
+from viz.stage_card import with_stages
+from viz.stage_diff import Change, NodeChange
+from viz.stage_view import badges, device_legend, static_bytes
 from viz.timings import Timings
 from viz.tree_model import TreeModel, draw_tree_row
 from workbench.tui import words
 from workbench.tui.actions import bindings
 from workbench.tui.screens.base import BaseScreen
-from workbench.tui.store import StageView
+from workbench.tui.store import ChainRow, StageView
 from workbench.tui.widgets.chips import ChipView, TreeList
 from workbench.tui.widgets.drawing_view import DrawingView
 from workbench.tui.widgets.line import LineWidget
@@ -26,7 +33,7 @@ from workbench.tui.widgets.row_list import RowList
 
 
 class GraphScreen(BaseScreen):
-    """One stage of the open run."""
+    """One stage of the open run, by itself or laid over an earlier one."""
 
     where = "graph"
     AUTO_FOCUS = "#drawing"
@@ -34,7 +41,12 @@ class GraphScreen(BaseScreen):
     DEFAULT_CSS = """
     GraphScreen {
         & #body { height: 1fr; }
-        & #tree { width: 26; }
+        & #tree, & #stages { width: 26; }
+        & #stages { display: none; }
+        &.-stages #stages { display: block; }
+        &.-stages #tree { display: none; }
+        & #legend { display: none; height: 1; }
+        &.-legend #legend { display: block; }
         & #middle { width: 1fr; }
         & #crumbs { height: 1; }
         & #drawing { height: 1fr; padding: 0 0 0 1; }
@@ -42,9 +54,10 @@ class GraphScreen(BaseScreen):
         & #search { display: none; height: 1fr; }
         &.-searching #search { display: block; }
         &.-searching #drawing, &.-searching #crumbs { display: none; }
-        &.-full #tree, &.-full #card { display: none; }
+        &.-full #tree, &.-full #stages, &.-full #card { display: none; }
         & #side { width: 1fr; layout: vertical; }
         &.-wide #tree { width: 30; }
+        &.-wide #stages { width: 40; }
         &.-wide #side { layout: horizontal; }
         &.-wide #card { width: 40; height: 1fr; }
     }
@@ -60,9 +73,13 @@ class GraphScreen(BaseScreen):
         self.level_key = ROOT
         self.selected: str | None = None
         self.constants = True
+        self.by_device = False
+        self.chain: tuple[ChainRow, ...] = ()
         self.trail: list[tuple[str, str | None]] = []
         self.tree_list = TreeList(self._draw_tree_row, self._fold, id="tree-rows")
+        self.stage_list = RowList(self._draw_stage_row, id="stage-rows")
         self.crumbs = LineWidget(self._draw_crumbs, id="crumbs")
+        self.legend = LineWidget(self._draw_legend, id="legend")
         self.drawing = ChipView(id="drawing")
         self.card = DrawingView()
         self.finder = NodeSearch(id="search")
@@ -70,9 +87,11 @@ class GraphScreen(BaseScreen):
     def compose_body(self) -> ComposeResult:
         with Horizontal(id="body"):
             yield Panel("scopes", self.tree_list, id="tree", classes="surface")
+            yield Panel("stages", self.stage_list, id="stages", classes="surface")
             with Vertical(id="side"):
                 with Vertical(id="middle"):
                     yield self.crumbs
+                    yield self.legend
                     yield self.drawing
                     yield self.finder
                 yield Panel("node", self.card, id="card", classes="surface")
@@ -99,11 +118,14 @@ class GraphScreen(BaseScreen):
             if self.level_key not in view.tree:
                 self.level_key = ROOT
             self.selected = kept if kept is not None and kept in view.tree else None
+            self.set_class(self.by_device or view.diff is not None, "-legend")
+            self._read_chain()
         if changed or timings is not self.timings:
             self.timings = timings
             self.times = step.scope_times if step is not None and timings is not None else {}
             self._show_tree()
             self._show_card()
+            self.legend.refresh()
         if changed:
             self._place()
         wanted = self.workbench.take_wanted_node()
@@ -120,6 +142,8 @@ class GraphScreen(BaseScreen):
 
     def recolour(self) -> None:
         self.tree_list.redraw()
+        self.stage_list.redraw()
+        self.legend.refresh()
         self.finder.redraw()
         self.crumbs.refresh()
         self._draw()
@@ -137,9 +161,10 @@ class GraphScreen(BaseScreen):
         room = max(40, self.drawing.size.width - 4)
         level = self.view.tree.level(self.level_key, constants=self.constants)
         # More air between the chips if all of them can be seen even so.
-        self.placed = place_level(level, self.view.tree, room=room, airy=True)
+        found = badges(level, self.view.tree, self._changes, self.palette)
+        self.placed = place_level(level, self.view.tree, room=room, airy=True, badges=found)
         if self.placed.layout.height > self.drawing.size.height:
-            self.placed = place_level(level, self.view.tree, room=room)
+            self.placed = place_level(level, self.view.tree, room=room, badges=found)
         if self.selected is not None and level.item(self.selected) is None:
             self.selected = None
         self._draw(home=True)
@@ -155,18 +180,99 @@ class GraphScreen(BaseScreen):
         drawing = draw_level(
             self.placed,
             self.view.tree,
-            self.view.colours,
+            self._colours,
             self.palette,
             selected=self.selected,
+            gone={name for name, change in self._changes.items() if change.is_gone},
         )
         self.drawing.show_chips(drawing, self.selected, home=home)
+
+    @property
+    def _changes(self) -> Mapping[str, NodeChange]:
+        return self.view.diff.changes if self.view is not None and self.view.diff is not None else {}
+
+    @property
+    def _colours(self) -> ScopeColours:
+        assert self.view is not None
+        return self.view.by_device if self.by_device else self.view.colours
 
     def _draw_crumbs(self, width: int) -> Line:
         if self.view is None or self.placed is None:
             return []
-        nodes = fmt.plural(len(self.view.stage), "node")
+        nodes = fmt.plural(len(self.view.plain), "node")
         notes = (f"stage {self.view.row.name} · {nodes} ", f"stage {self.view.row.name} ")
+        if self.view.diff is not None:
+            notes = (f"{self.view.diff.before.name} → {self.view.row.name} ", f"→ {self.view.row.name} ")
         return draw_crumbs(self.placed.level, notes, self.palette, width)
+
+    def _draw_legend(self, width: int) -> Line:
+        """What the letters stand for, with how many of each; or which device has which colour, and what goes between them."""
+        if self.view is None:
+            return []
+        if self.by_device:
+            return fit(device_legend(self.view.by_device, self._transfers(), self.palette), width)
+        if self.view.diff is None:
+            return []
+        line: Line = [(" ", self.palette.dim)]
+        shown = [change for change in Change if self.view.diff.counts[change]]
+        worded = sum(len(f"{self.view.diff.counts[each]:,} {each.word}") + 3 for each in shown) < width
+        for change in Change:
+            style = self.palette.style(colour_of(change, self.palette), bold=True)
+            number = self.view.diff.counts[change]
+            if number:
+                line += [
+                    (f"{change.value}{number:,}", style),
+                    (f" {change.word}  " if worded else "  ", self.palette.dim),
+                ]
+        return fit(line, width)
+
+    def _transfers(self) -> str:
+        """What goes between devices: as the shown step measured it, else as shapes have it."""
+        view, step = self.view, self.workbench.step
+        assert view is not None
+        if step is not None and step.stage is view and step.transfers:
+            total = sum(each.nbytes for each in step.transfers if not each.dead)
+            return (
+                f"{fmt.plural(len(step.transfers), 'transfer')}, {fmt.nbytes(total)} in step {step.step.step}"
+            )
+        sends = [node for node in view.plain if node.type == "_Recv"]
+        known = [size for node in sends if (size := static_bytes(node)) is not None]
+        return f"{fmt.plural(len(sends), 'transfer')}, {fmt.nbytes(sum(known))} by shapes" if sends else ""
+
+    # The stages of the chain.
+
+    def _read_chain(self) -> None:
+        """Read what each stage of the chain did, if the list of them is open."""
+        opened, view = self.workbench.opened, self.view
+        if opened is None or view is None or not self.has_class("-stages"):
+            return
+
+        def done(chain: tuple[ChainRow, ...]) -> None:
+            self.chain = chain
+            at = next((i for i, each in enumerate(chain) if each.row.id == view.row.id), None)
+            self.stage_list.set_count(len(chain), cursor=at)
+            self.query_one("#stages", Panel).set_title("stages", "nodes, changes")
+
+        self.workbench.read(lambda: self.workbench.store.chain(opened, view.row.id), done, "chain")
+
+    def _draw_stage_row(self, index: int, width: int) -> Line:
+        each = self.chain[index]
+        here = self.view is not None and each.row.id == self.view.row.id
+        base = each.row.id == self.workbench.base_id
+        mark = "●" if here else "◇" if base else " "
+        left: Line = [
+            (f" {mark} ", self.palette.style(self.palette.accent)),
+            (each.row.name.removeprefix("optimized/"), self.palette.strong if here else self.palette.plain),
+        ]
+        counts = counts_line(each.counts, self.palette)
+        right: Line = [(f" {each.row.nodes:,} ", self.palette.dim)]
+        if line_width(left) + line_width(counts) + line_width(right) < width - 1:
+            right = [*counts, *right]
+        return spread(left, right, width)
+
+    @on(RowList.Chosen, "#stage-rows")
+    def _stage_chosen(self, message: RowList.Chosen) -> None:
+        self.workbench.choose_stage(self.chain[message.index].row.id)
 
     def _show_tree(self) -> None:
         if self.tree_model is None:
@@ -184,7 +290,7 @@ class GraphScreen(BaseScreen):
         assert self.tree_model is not None and self.view is not None
         row = self.tree_model.rows[index]
         return draw_tree_row(
-            row, self.view.tree, self.view.colours, self.palette, width, self.times, self.timings
+            row, self.view.tree, self._colours, self.palette, width, self.times, self.timings
         )
 
     def _show_card(self) -> None:
@@ -200,8 +306,12 @@ class GraphScreen(BaseScreen):
             if is_node
             else scope_card(self.view.tree, key, self.timings)
         )
+        if is_node:
+            step = self.workbench.step
+            transfers = step.transfers if step is not None and step.stage is self.view else ()
+            card = with_stages(card, self.view.stage.nodes[key], self._changes.get(key), transfers)
         self.query_one("#card", Panel).set_title("node" if is_node else "scope", self._step_note())
-        self.card.show(draw_card(card, self.palette, max(20, width), self.view.colours), home=True)
+        self.card.show(draw_card(card, self.palette, max(20, width), self._colours), home=True)
 
     def _step_note(self) -> str:
         step = self.workbench.step
@@ -343,6 +453,42 @@ class GraphScreen(BaseScreen):
     def go_stage(self, offset: int) -> None:
         """Show the stage `offset` places later in the run."""
         self.workbench.go_stage(offset)
+
+    def toggle_stages(self) -> None:
+        """Show the list of stages in place of the tree, or the tree again."""
+        self.remove_class("-full")
+        self.toggle_class("-stages")
+        if self.has_class("-stages"):
+            self._read_chain()
+            self.stage_list.focus()
+        else:
+            self.drawing.focus()
+
+    def compare(self) -> None:
+        """Lay the stage over the one under the list's cursor, or the one before it; a second time, show it alone again."""
+        view = self.view
+        if view is None:
+            return
+        chosen = None
+        if self.has_class("-stages") and self.chain:
+            row = self.chain[self.stage_list.cursor].row
+            chosen = row.id if row.id != view.row.id else None
+        base = self.workbench.base_id
+        if base is not None and chosen in (None, base):
+            self.workbench.compare_with(None)
+        elif chosen is not None or view.row.before_id is not None:
+            self.workbench.compare_with(chosen if chosen is not None else view.row.before_id)
+        else:
+            self.app.notify("there is no stage before this one", timeout=2)
+
+    def toggle_devices(self) -> None:
+        """Colour by device, or by scope again."""
+        if self.view is None:
+            return
+        self.by_device = not self.by_device
+        self.set_class(self.by_device or self.view.diff is not None, "-legend")
+        self.call_after_refresh(self._place)
+        self.legend.refresh()
 
     def toggle_constants(self) -> None:
         """Show or hide constants."""

@@ -28,7 +28,8 @@ ABOUT = {
     "graph": (
         "The graph as a session runs it, one name scope at a time. Data flows down; dashed lines only order; a line with an "
         "arrow runs up, around a loop. The lines of the selected chip are lifted out: what it reads in one colour, what "
-        "reads it in another. A click selects, a second one opens."
+        "reads it in another. A click selects, a second one opens. A stage can be laid over an earlier one: + added, - removed, "
+        "& merged into another, ~ rewritten, > moved to another device; the card says why, and where it was written."
     ),
     "timeline": (
         "What ran when: a band for each device and thread, coloured by scope, as high as it was busy. Bars that are wide "
@@ -36,13 +37,24 @@ ABOUT = {
         "frames, the iterations (░ held back), and how many iterations are under way, of at most parallel_iterations; "
         "∇ marks the backward loop of a gradient."
     ),
+    "devices": (
+        "The devices of a step: what ran on each, its memory (in use, peak, limit, the largest tensors alive) and its streams; "
+        "below, what went through the rendezvous: ✓ received, ✗ a dead tensor, ● sent and not taken yet, … awaited. Of a "
+        "script that is being stepped it is how things are now."
+    ),
     "step": (
         "A script inside its Session.run, between two nodes. Ready nodes have all they need; waiting ones show which inputs "
         "have come (✓), are dead because a branch was not taken (✗), or are still to come (·). In the tabs beside: how frames "
         "were entered, what stacks hold, why a node is dead; enter on a row goes to the execution that it names."
     ),
 }
-WIDGETS = {"runs": ("list",), "graph": ("chips", "tree"), "timeline": ("list",), "step": ("list",)}
+WIDGETS = {
+    "runs": ("list",),
+    "graph": ("chips", "tree"),
+    "timeline": ("list",),
+    "devices": ("list",),
+    "step": ("list",),
+}
 IN = {"list": "in a list", "tree": "in the tree", "chips": "in the drawing"}
 
 MARKS = (

@@ -12,7 +12,7 @@ from workbench.tui.actions import Action, actions_of
 from workbench.tui.widgets.strips import strip_of
 from workbench.tui.words import headline
 
-SCREENS = ("runs", "graph", "timeline", "step")
+SCREENS = ("runs", "graph", "timeline", "step", "devices")
 
 
 class Bar(Widget):
