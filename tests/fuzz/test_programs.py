@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_programs import Built, Outcome, Program, build, evaluate, programs
+from optimizing import plain
+from random_programs import Built, Outcome, Program, anywhere, build, evaluate, programs
 from schedules import Shuffled, driven_by
 
 import engine as tf
@@ -126,9 +127,9 @@ class Everything(observe.Observer):
         self.ended = True
 
 
-def watch(built: Built, driver: drivers.Driver | None = None) -> Everything:
+def watch(built: Built, driver: drivers.Driver | None = None, devices: int = 1) -> Everything:
     seen = Everything()
-    with tf.Session(graph=built.graph) as session:
+    with tf.Session(graph=built.graph, config=plain(device_count={"CPU": devices})) as session:
         session.run(built.initializer)
         observe.install(seen)
         try:
@@ -159,11 +160,12 @@ def test_every_block_executes_as_often_as_it_must(program: Program, seed: int | 
     assert total == outcome.total
 
 
-@given(programs(), st.none() | st.integers(0, 1 << 30))
+@given(programs(), st.none() | st.integers(0, 1 << 30), st.sampled_from([1, 1, 3]))
 @settings(max_examples=60)
-def test_nothing_is_left_over(program: Program, seed: int | None) -> None:
+def test_nothing_is_left_over(program: Program, seed: int | None, devices: int) -> None:
     """Every frame and iteration that begins ends; every token is taken by one execution, which waited for all of its own."""
-    seen = watch(build(program, tf), None if seed is None else Shuffled(seed, rewind=False))
+    built = build(program, tf, device=anywhere(seed or 0, [f"/cpu:{i}" for i in range(devices)]))
+    seen = watch(built, None if seed is None else Shuffled(seed, rewind=False), devices)
     nodes = [seen.step.stage.nodes[name] for name in seen.step.stage.order]
 
     began, ended = Counter[Any](), Counter[Any]()
