@@ -7,6 +7,7 @@ has state is merged, nor anything that reads a variable through its reference, s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,21 +28,32 @@ _HASHED_BYTES = 1 << 16
 
 def run(draft: Draft, facts: Facts) -> None:
     seen: dict[Any, list[str]] = {}
-    for name in list(draft.nodes):
-        node = draft.nodes[name]
+    stands: dict[str, str] = {}
+    merges: list[tuple[str, str, str]] = []
+
+    def now(name: str) -> str:
+        while name in stands:
+            name = stands[name]
+        return name
+
+    for name, node in draft.nodes.items():
         if not node.output_dtypes or node.type in _NEVER or not _mergeable(facts, node):
             continue
-        alike = seen.setdefault(_key(node), [])
+        alike = seen.setdefault(_key(node, now), [])
         for i, other in enumerate(alike):
-            if other in draft.nodes and same_attrs(draft.nodes[other].attrs, node.attrs):
+            if other not in stands and same_attrs(draft.nodes[other].attrs, node.attrs):
                 if not draft.is_kept(name):
-                    draft.merge(name, other, f"computes the same as '{other}'")
+                    stands[name] = other
+                    merges.append((name, other, f"computes the same as '{other}'"))
                 elif not draft.is_kept(other):
-                    draft.merge(other, name, f"computes the same as '{name}'")
+                    stands[other] = name
+                    merges.append((other, name, f"computes the same as '{name}'"))
                     alike[i] = name
                 break
         else:
             alike.append(name)
+    if merges:
+        draft.merge_all(merges)
 
 
 def _mergeable(facts: Facts, node: StageNode) -> bool:
@@ -50,7 +62,9 @@ def _mergeable(facts: Facts, node: StageNode) -> bool:
     return node.opdef.flow != "enter" or bool(node.attrs["is_constant"])
 
 
-def _key(node: StageNode) -> Any:
+def _key(node: StageNode, now: Callable[[str], str]) -> Any:
+    """What alike nodes share; `now` names the node that stands for another by now."""
+    controls = frozenset([now(each) for each in node.control_inputs])
     if node.type == "Const":
         value = node.attrs["value"]
         content: Any = (
@@ -61,11 +75,13 @@ def _key(node: StageNode) -> Any:
             value.shape,
             value.strides,
             content,
-            frozenset(node.control_inputs),
+            controls,
             node.device,
         )
-    inputs = tuple(sorted(node.inputs)) if node.type in COMMUTATIVE else node.inputs
-    return node.opdef, inputs, frozenset(node.control_inputs), node.device
+    inputs = [(now(source), slot) for source, slot in node.inputs]
+    if node.type in COMMUTATIVE:
+        inputs.sort()
+    return node.opdef, tuple(inputs), controls, node.device
 
 
 def same_attrs(a: Any, b: Any) -> bool:

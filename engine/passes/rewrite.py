@@ -43,7 +43,9 @@ class Draft:
         self.nodes: Mapping[str, StageNode] = MappingProxyType(self._nodes)
         self._users: dict[str, dict[str, None]] | None = None
         self._removed: dict[str, str] = {}
-        self._gone: dict[str, tuple[str, ...]] = {}  # of removed nodes: their sources
+        # Of nodes added or changed here: their sources and the reason; `finish` makes lineages of them, once for each node.
+        self._made: dict[str, tuple[dict[str, None], str]] = {}
+        self._gone: dict[str, dict[str, None]] = {}  # of removed nodes: their sources
         self._beside: dict[str, list[str]] = {}  # new nodes, by the node that they stand before
         self._suffixes: dict[str, int] = {}
         self._finished: tuple[int, Stage] | None = None
@@ -69,10 +71,7 @@ class Draft:
 
     def sources(self, name: str) -> tuple[str, ...]:
         """The nodes of `stage` that the node `name` of the draft, which may have been removed from it, comes from."""
-        node = self._nodes.get(name)
-        if node is None:
-            return self._gone[name]
-        return node.lineage.sources if node.lineage.by == self.name else (name,)
+        return tuple(self._sources(name))
 
     def is_kept(self, name: str) -> bool:
         """Whether the node must stay under its name: a target, or a node at the edge of the program."""
@@ -116,12 +115,16 @@ class Draft:
             output_dtypes=dtypes,
             output_shapes=(UNKNOWN,) * len(dtypes) if output_shapes is None else tuple(output_shapes),
             site=like.site,
-            lineage=Lineage(self._all_sources(sources), self.name, reason),
+            lineage=Lineage((), self.name),
             original=like.original,
             decision=like.decision,
         )
         if output_shapes is None:
             node = dataclasses.replace(node, output_shapes=infer_shapes(node, self._nodes))
+        found: dict[str, None] = {}
+        for source in sources:
+            found.update(self._sources(source))
+        self._made[unique] = found, reason
         self._beside.setdefault(like.name, []).append(unique)
         self._put(node)
         return unique
@@ -149,7 +152,8 @@ class Draft:
             changes["control_inputs"] = tuple(dict.fromkeys(changes["control_inputs"]))
         if "inputs" in changes:
             changes["inputs"] = tuple(changes["inputs"])
-        node = dataclasses.replace(old, lineage=self._lineage(name, sources, reason), **changes)
+        self._note(name, sources, reason)
+        node = dataclasses.replace(old, **changes)
         if infer:
             node = dataclasses.replace(node, output_shapes=infer_shapes(node, self._nodes))
         self._put(node)
@@ -168,21 +172,40 @@ class Draft:
 
         Raises ValueError if `name` must stay (see `is_kept`).
         """
-        self._check_removable(name)
-        for user in list(self._index()[name]):
-            node = self._nodes[user]
-            inputs = tuple(
-                [(into, slot) if source == name else (source, slot) for source, slot in node.inputs]
-            )
-            control = tuple(dict.fromkeys([into if each == name else each for each in node.control_inputs]))
-            self._put(
-                dataclasses.replace(
-                    node, inputs=inputs, control_inputs=control, lineage=self._lineage(user, (), reason)
-                )
-            )
-        kept = self._nodes[into]
-        self._put(dataclasses.replace(kept, lineage=self._lineage(into, self.sources(name), reason)))
-        self._drop(name, reason)
+        self.merge_all([(name, into, reason)])
+
+    def merge_all(self, merges: Sequence[tuple[str, str, str]]) -> None:
+        """Merge each (name, into, reason) in turn; what reads or waits for merged nodes is written anew once, at the end.
+
+        Raises ValueError if a name must stay (see `is_kept`).
+        """
+        for name, _, _ in merges:
+            self._check_removable(name)
+        index = self._index()
+        stands: dict[str, str] = {}
+
+        def now(name: str) -> str:
+            while name in stands:
+                name = stands[name]
+            return name
+
+        changed: dict[str, None] = {}
+        for name, into, reason in merges:
+            for user in index[name]:
+                self._note(user, (), reason)
+                changed[user] = None
+            index[into].update(index[name])
+            self._note(into, (name,), reason)
+            for source in _read(self._nodes[name]):
+                index[now(source)].pop(name, None)
+            self._drop(name, reason)
+            stands[name] = into
+        for user in changed:
+            node = self._nodes.get(user)
+            if node is not None:
+                inputs = tuple([(now(source), slot) for source, slot in node.inputs])
+                control = tuple(dict.fromkeys([now(each) for each in node.control_inputs]))
+                self._nodes[user] = dataclasses.replace(node, inputs=inputs, control_inputs=control)
 
     def remove(self, name: str, reason: str) -> None:
         """Remove a node that nobody reads; those that wait for it wait for what it waited for.
@@ -254,6 +277,9 @@ class Draft:
         if self._finished is not None and self._finished[0] == self.edits:
             return self._finished[1]
         nodes = self._in_order()
+        for name, (sources, reason) in self._made.items():
+            lineage = Lineage(tuple(sources), self.name, reason)
+            nodes[name] = dataclasses.replace(nodes[name], lineage=lineage)
         stage = Stage(
             self.name,
             MappingProxyType(nodes),
@@ -308,7 +334,8 @@ class Draft:
 
     def _drop(self, name: str, reason: str) -> None:
         self.edits += 1
-        self._gone[name] = self.sources(name)
+        self._gone[name] = self._sources(name)
+        self._made.pop(name, None)
         node = self._nodes.pop(name)
         if self._users is not None:
             for source in _read(node):
@@ -323,21 +350,20 @@ class Draft:
             what = "a target" if name in self.targets else "an edge of the program"
             raise ValueError(f"'{name}' is {what} and stays")
 
-    def _lineage(self, name: str, sources: Iterable[str], reason: str) -> Lineage:
-        """The lineage of `name` with another change to it."""
-        node = self._nodes[name]
-        known = node.lineage.reason if node.lineage.by == self.name else ""
+    def _note(self, name: str, sources: Iterable[str], reason: str) -> None:
+        """Remember another change to `name`, which stands for `sources` too from now on."""
+        found, known = self._made.get(name) or ({name: None}, "")
+        for source in sources:
+            found.update(self._sources(source))
         if reason and reason not in known:
             known = f"{known}; {reason}" if known else reason
-        return Lineage(self._all_sources((name, *sources)), self.name, known)
+        self._made[name] = found, known
 
-    def _all_sources(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The nodes of `stage` that these come from, which are names of the draft, or of `stage` itself."""
-        found: dict[str, None] = {}
-        for name in names:
-            known = name in self._nodes or name in self._gone
-            found.update(dict.fromkeys(self.sources(name) if known else (name,)))
-        return tuple(found)
+    def _sources(self, name: str) -> dict[str, None]:
+        """The nodes of `stage` that this one comes from, which is a node of the draft, or was one."""
+        if name in self._made:
+            return self._made[name][0]
+        return self._gone.get(name) or {name: None}
 
     def _unique(self, name: str) -> str:
         if name not in self._nodes and name not in self.stage.nodes and name not in self._gone:
