@@ -57,6 +57,8 @@ class Link:
 
 
 SAME_MEMORY = Link(bytes_per_second=0.0, latency_ns=0.0)
+BUS = Link(bytes_per_second=16e9, latency_ns=10_000.0)
+"""An assumption: PCI Express 3.0 with 16 lanes, less its framing, and the time to set up a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +193,10 @@ class Device:
         return ()
 
     def link(self, other: Device) -> Link:
-        """The way from this device to `other`."""
-        return SAME_MEMORY if self.on_host and other.on_host else other.link(self)
+        """The way from this device to `other`; a device with memory of its own that does not state one has a bus."""
+        if not self.on_host:
+            return BUS
+        return SAME_MEMORY if other.on_host else other.link(self)
 
     def close(self) -> None:
         """Let go of what the device holds; its session has been closed."""

@@ -50,7 +50,8 @@ class GraphOptions:
 class ConfigProto:
     """Options of a `Session`.
 
-    inter_op_parallelism_threads: how many threads run nodes of one step (0: one a CPU device; 1 or less than 0: the caller's own).
+    inter_op_parallelism_threads: how many threads run nodes of one step (0: one a CPU device; 1, or less than 0: only
+        the caller's own).
     allow_soft_placement, log_device_placement, device_count, gpu_options: as in TensorFlow.
     operation_timeout_in_ms: how long a run may take where its `RunOptions` say nothing (0: for ever).
 
