@@ -13,7 +13,6 @@ from engine.passes.stage import Lineage, Stage, StageNode
 from engine.types.dtypes import DType
 
 _USER = Lineage((), "built")
-stage_ids = itertools.count(1)
 
 
 def freeze(op: Operation) -> StageNode:
@@ -68,7 +67,5 @@ class Builder:
                 for op in graph._get_operations_after(len(nodes)):
                     nodes[op.name] = freeze(op)
                 self._nodes = nodes
-                self._stage = Stage(
-                    "built", MappingProxyType(nodes), graph_version=graph.version, id=next(stage_ids)
-                )
+                self._stage = Stage("built", MappingProxyType(nodes), graph_version=graph.version)
             return self._stage

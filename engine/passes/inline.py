@@ -22,7 +22,7 @@ from engine.graph.keys import GraphKeys
 from engine.op.flow import no_op
 from engine.op.passing import identity_n_op, identity_op
 from engine.op.registry import raw
-from engine.passes.build import Builder, stage_ids
+from engine.passes.build import Builder
 from engine.passes.stage import INLINED, Lineage, Stage, StageNode
 from engine.types import errors
 from engine.types.dtypes import DType
@@ -45,17 +45,8 @@ def inline(stage: Stage, functions: Mapping[str, Function]) -> Stage:
         if _is_call(node):
             work.expand(node, (), nodes, taken, node.name)
         else:
-            nodes[node.name] = replace(node, lineage=Lineage((node.name,), INLINED))
-    return Stage(
-        INLINED,
-        MappingProxyType(nodes),
-        feeds=stage.feeds,
-        fetches=stage.fetches,
-        targets=stage.targets,
-        before=stage,
-        graph_version=stage.graph_version,
-        id=next(stage_ids),
-    )
+            nodes[node.name] = node
+    return stage.followed_by(INLINED, nodes)
 
 
 def _is_call(node: StageNode) -> bool:

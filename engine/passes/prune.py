@@ -11,7 +11,6 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from engine.op.flow import arg, retval
-from engine.passes.build import stage_ids
 from engine.passes.stage import Lineage, Stage, StageNode
 
 NAME = "pruned"
@@ -38,9 +37,8 @@ def prune(stage: Stage, feeds: Sequence[str], fetches: Sequence[str], targets: S
         inputs = tuple((args[edge].name, 0) if edge in args else edge for edge in node.inputs)
         control = tuple(dict.fromkeys(moved_control.get(name, name) for name in node.control_inputs))
         if inputs == node.inputs and control == node.control_inputs:
-            lineage = Lineage((node.name,), NAME)
-        else:
-            lineage = Lineage((node.name,), NAME, "reads fed values")
+            return node
+        lineage = Lineage((node.name,), NAME, "reads fed values")
         return replace(node, inputs=inputs, control_inputs=control, lineage=lineage)
 
     kept: dict[str, StageNode] = {}
@@ -79,7 +77,6 @@ def prune(stage: Stage, feeds: Sequence[str], fetches: Sequence[str], targets: S
         before=stage,
         removed=MappingProxyType(removed),
         graph_version=stage.graph_version,
-        id=next(stage_ids),
     )
 
 

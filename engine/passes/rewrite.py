@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from engine.op.build import output_dtypes
 from engine.op.registry import OpDef, lookup
 from engine.op.shapes import UNKNOWN
-from engine.passes.build import stage_ids
 from engine.passes.stage import Lineage, Stage, StageNode
 from engine.passes.views import infer_shapes
 
@@ -280,17 +279,7 @@ class Draft:
         for name, (sources, reason) in self._made.items():
             lineage = Lineage(tuple(sources), self.name, reason)
             nodes[name] = dataclasses.replace(nodes[name], lineage=lineage)
-        stage = Stage(
-            self.name,
-            MappingProxyType(nodes),
-            feeds=self.stage.feeds,
-            fetches=self.stage.fetches,
-            targets=self.stage.targets,
-            before=self.stage,
-            removed=MappingProxyType(dict(self._removed)),
-            graph_version=self.stage.graph_version,
-            id=next(stage_ids),
-        )
+        stage = self.stage.followed_by(self.name, nodes, self._removed)
         self._finished = self.edits, stage
         return stage
 

@@ -7,6 +7,7 @@ the reason in one sentence.  Following lineages backward leads to the line of th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,7 +84,7 @@ class Stage:
     before: Stage | None = None
     removed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     graph_version: int = 0
-    id: int = 0
+    id: int = field(default_factory=itertools.count(1).__next__)
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -162,6 +163,21 @@ class Stage:
         if self.before is None or not sources or (node.lineage.by == INLINED and name not in sources):
             return node
         return self.before.written(name if name in sources else sources[0])
+
+    def followed_by(
+        self, name: str, nodes: Mapping[str, StageNode], removed: Mapping[str, str] | None = None
+    ) -> Stage:
+        """The stage `name` that comes after this one: the same feeds, fetches and targets, with these nodes."""
+        return Stage(
+            name,
+            MappingProxyType(dict(nodes)),
+            feeds=self.feeds,
+            fetches=self.fetches,
+            targets=self.targets,
+            before=self,
+            removed=MappingProxyType(dict(removed or {})),
+            graph_version=self.graph_version,
+        )
 
     def chain(self) -> tuple[Stage, ...]:
         """All stages from the first to this one."""

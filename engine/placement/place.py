@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from engine.passes.build import stage_ids
 from engine.passes.stage import Lineage, Stage, StageNode
 from engine.placement.constraints import Constraints, Group
 from engine.placement.costs import Costs, StaticCosts
@@ -187,16 +186,7 @@ def _stage(stage: Stage, constraints: Constraints, plan: _Plan) -> Stage:
         )
         lineage = Lineage((node.name,), NAME, reason)
         nodes[node.name] = replace(node, device=device, decision=decision, lineage=lineage)
-    return Stage(
-        NAME,
-        MappingProxyType(nodes),
-        feeds=stage.feeds,
-        fetches=stage.fetches,
-        targets=stage.targets,
-        before=stage,
-        graph_version=stage.graph_version,
-        id=next(stage_ids),
-    )
+    return stage.followed_by(NAME, nodes)
 
 
 def _reason(node: StageNode, group: Group, device: str, why: str) -> str:

@@ -31,14 +31,15 @@ def prepare(
     from engine.placement.place import PlacementOptions, place
 
     stage = optimize(stage, passes, placed=False)
+    costs = StaticCosts(devices)
     # With costs, a decision says when each device would have been done, also where rules alone decide.
-    costs = StaticCosts(devices) if len(devices) > 1 else None
-    stage = place(stage, devices, PlacementOptions.of(config), costs, homes=homes)
+    several = len(devices) > 1
+    stage = place(stage, devices, PlacementOptions.of(config), costs if several else None, homes=homes)
     stage = optimize(stage, passes, placed=True, devices=devices)
     if len(stage.devices) > 1:
         from engine.partition.options import PartitionOptions
         from engine.partition.partition import partition
 
         options = PartitionOptions(config.wire_compression, config.late_receive_bytes)
-        stage = partition(stage, devices, options, StaticCosts(devices).on(stage))
+        stage = partition(stage, devices, options, costs.on(stage))
     return stage

@@ -15,7 +15,6 @@ import engine as tf
 from engine.device.device import Device, make_devices
 from engine.partition.options import PartitionOptions
 from engine.partition.partition import partition
-from engine.passes.build import stage_ids
 from engine.passes.prune import prune
 from engine.passes.stage import Stage
 from engine.runtime import driver as drivers
@@ -57,7 +56,7 @@ def spread(stage: Stage, devices: Sequence[Device], seed: int) -> Stage:
         return at[name]
 
     nodes = {name: replace(node, device=device(name)) for name, node in stage.nodes.items()}
-    return replace(stage, name="placed", nodes=MappingProxyType(nodes), before=stage, id=next(stage_ids))
+    return stage.followed_by("placed", nodes)
 
 
 @dataclass
