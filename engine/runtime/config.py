@@ -59,6 +59,8 @@ class ConfigProto:
     placement: "simple", TensorFlow's rules, or "greedy", the white paper's simulation.
     wire_compression: "bfloat16" sends float32 tensors between devices with their lower 16 bits dropped; "" sends them whole.
     late_receive_bytes: a tensor of so many bytes is received shortly before it is needed (None: as soon as it can be).
+    plans: when a run is compiled (`engine.runtime.plan`) instead of interpreted: "auto", from a signature's second run on, or at
+        once if there is a loop in it; "always"; "off".
     expensive_kernel_ns: a kernel that takes longer goes to another thread, if there are any; 0: what has been measured to pay.
     """
 
@@ -75,6 +77,7 @@ class ConfigProto:
     wire_compression: str = ""
     late_receive_bytes: int | None = 64 << 10
     expensive_kernel_ns: int = 0
+    plans: str = "auto"
 
 
 @dataclass(slots=True)

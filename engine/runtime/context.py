@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +17,16 @@ class StepContext:
     `container` names the resource container of what lives no longer than the step (stacks).
     """
 
-    __slots__ = ("container", "feeds", "id", "results")
+    __slots__ = ("feeds", "id", "results")
 
     def __init__(self, id: int, feeds: list[Any], n_results: int) -> None:
         self.id = id
-        self.container = f"_step_{id}"
         self.feeds = feeds
         self.results: list[Any] = [None] * n_results
+
+    @property
+    def container(self) -> str:
+        return f"_step_{self.id}"
 
 
 class KernelContext:
@@ -49,7 +51,8 @@ class KernelContext:
 
     def at(self, resources: ResourceManager, step: StepContext, frame: int, iteration: int) -> KernelContext:
         """This context for one execution of a stateful node."""
-        k = copy.copy(self)
+        k = KernelContext.__new__(KernelContext)
+        k.xp, k.op, k.attrs, k.n_outputs = self.xp, self.op, self.attrs, self.n_outputs
         k.resources, k.step, k.frame, k.iteration = resources, step, frame, iteration
         k.writes = []
         return k

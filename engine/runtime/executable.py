@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.passes.stage import Stage
 from engine.runtime.context import KernelContext
+from engine.runtime.plan.choose import Choice
 from engine.runtime.program import SEND, Item, Program
 from engine.runtime.rendezvous import make_key
 from engine.types import errors
@@ -76,7 +77,8 @@ class Route:
 class Executable:
     """A program with kernels: everything about a `Session.run` signature that does not change between steps.
 
-    `devices` are those that nodes are on, in the stage's order; `device` is the name of the only one, or "".
+    `devices` are those that nodes are on, in the stage's order; `device` is the name of the only one, or "".  `choice` knows the
+    plan, if there is one.
     """
 
     def __init__(self, stage: Stage, devices: Sequence[Device] = ()) -> None:
@@ -93,6 +95,7 @@ class Executable:
         self.bound = [BoundItem(item, device) for item, device in zip(self.program.items, on, strict=True)]
         for bound, device in zip(self.bound, on, strict=True):
             bound.lane = self.devices.index(device)
+        self.choice = Choice(self)
         self.routes = {
             item.index: Route(item, lambda name: known.get(name, devices[0]))
             for item in self.program.items

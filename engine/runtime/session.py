@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,9 @@ from engine.passes.inline import inline
 from engine.passes.prune import prune
 from engine.passes.settings import Settings
 from engine.passes.stage import Stage
-from engine.runtime import blas
+from engine.runtime import blas, quiet
 from engine.runtime import driver as drivers
+from engine.runtime.call import Call
 from engine.runtime.collector import Collector
 from engine.runtime.config import ConfigProto, RunOptions, TraceLevel
 from engine.runtime.context import StepContext
@@ -33,13 +34,19 @@ from engine.runtime.executable import Executable
 from engine.runtime.failures import let_go
 from engine.runtime.fetches import Fetches, feed_array, flatten_feeds, result_of
 from engine.runtime.parallel import Parallel
+from engine.runtime.plan.choose import MODES
 from engine.runtime.preparing import prepare
 from engine.runtime.resources import ResourceManager
 from engine.runtime.step import StepRun
 from engine.types import errors, site
 
+if TYPE_CHECKING:
+    from engine.runtime.plan.explain import Explanation
+    from engine.runtime.plan.plan import Plan
+
 _session_ids = itertools.count(1)
 _step_ids = itertools.count(1)
+_MOST_CALLS = 1000
 _CALLERS = (TypeError, ValueError, errors.OpError)  # errors that are about what the caller asked for
 
 
@@ -89,6 +96,10 @@ class BaseSession:
             raise TypeError(f"config must be a ConfigProto, not {type(config).__name__}")
         self._graph = graph if graph is not None else get_default_graph()
         self._config = config or ConfigProto()
+        if self._config.plans not in MODES:
+            raise ValueError(
+                f"ConfigProto.plans must be one of {', '.join(MODES)}, not '{self._config.plans}'"
+            )
         graph_options = self._config.graph_options
         self._passes = Settings(graph_options.optimizer_options, graph_options.rewrite_options)
         self._devices = make_devices(self._config)
@@ -109,6 +120,7 @@ class BaseSession:
         self._builder = Builder(self._graph)
         self._fetches: dict[Any, Fetches] = {}
         self._executables: dict[_Signature, Executable] = {}
+        self._calls: dict[Any, Call] = {}
         self._told: weakref.WeakKeyDictionary[observe.Observer, set[int]] = weakref.WeakKeyDictionary()
         self.resources = ResourceManager()
         self._homes: dict[str, str] = {}
@@ -157,11 +169,22 @@ class BaseSession:
         """
         self._check_open()
         try:
+            key = None
+            if options is None and run_metadata is None:
+                key = _key_of(fetches, feed_dict)
+                call = self._call(key)
+                if call is not None:
+                    arrays = call.arrays(feed_dict.values()) if feed_dict else []
+                    context = StepContext(next(_step_ids), arrays, call.results)
+                    return call.rebuild(self._run_plan(call.plan, context, 0))
             taken = self._take_apart(fetches)
             feeds = flatten_feeds(self._graph, feed_dict)
             arrays = [feed_array(self._graph, tensor, value) for tensor, value in feeds]
             executable = self._executable(taken, [tensor for tensor, _ in feeds])
-            return taken.rebuild(self._run_step(executable, arrays, options, run_metadata))
+            results = self._run_step(executable, arrays, options, run_metadata)
+            if key is not None:
+                self._remember(key, executable, taken, [tensor for tensor, _ in feeds])
+            return taken.rebuild(results)
         except BaseException as error:
             let_go(error)
             if not isinstance(error, _CALLERS):
@@ -181,6 +204,7 @@ class BaseSession:
         if feed_list is not None and not isinstance(feed_list, list | tuple):
             raise TypeError("feed_list must be a list or tuple of tensors")
         tensors = [self._feedable(each) for each in feed_list or ()]
+        key = ("make_callable", next(self._steps), *tensors)
 
         def call(*args: Any, options: RunOptions | None = None, run_metadata: Any = None) -> Any:
             self._check_open()
@@ -189,10 +213,16 @@ class BaseSession:
             if not accept_options and (options is not None or run_metadata is not None):
                 raise TypeError("Make the callable with accept_options=True to pass options or run_metadata")
             try:
+                ready = self._call(key) if options is None and run_metadata is None else None
+                if ready is not None:
+                    context = StepContext(next(_step_ids), ready.arrays(args), ready.results)
+                    return ready.rebuild(self._run_plan(ready.plan, context, 0))
                 pairs = zip(tensors, args, strict=True)
                 arrays = [feed_array(self._graph, tensor, value) for tensor, value in pairs]
                 executable = self._executable(taken, tensors)
-                return taken.rebuild(self._run_step(executable, arrays, options, run_metadata))
+                results = self._run_step(executable, arrays, options, run_metadata)
+                self._remember(key, executable, taken, tensors)
+                return taken.rebuild(results)
             except BaseException as error:
                 let_go(error)
                 if not isinstance(error, _CALLERS):
@@ -200,6 +230,28 @@ class BaseSession:
                 raise error.with_traceback(None) from error.__cause__
 
         return call
+
+    def _call(self, key: Any) -> Call | None:
+        """What is ready to run under `key`, if nobody watches and the graph is as it was."""
+        try:
+            call = self._calls.get(key)
+        except TypeError:  # something in the key cannot be hashed
+            return None
+        if call is None or observe.installed() or drivers.installed() is not None:
+            return None
+        if call.edits != self._graph._edits:
+            self._calls.pop(key, None)
+            return None
+        return call
+
+    def _remember(self, key: Any, executable: Executable, taken: Fetches, feeds: Sequence[Tensor]) -> None:
+        """Have a call ready under `key` from now on, if the executable has a plan."""
+        plan = executable.choice.plan
+        if plan is None or self._config.plans == "off" or len(self._calls) >= _MOST_CALLS:
+            return
+        with contextlib.suppress(TypeError):
+            hash(key)
+            self._calls[key] = Call(self._graph, plan, taken, feeds)
 
     def _feedable(self, key: Any) -> Tensor:
         try:
@@ -213,6 +265,18 @@ class BaseSession:
         """The last stage that running `fetches` with these tensors fed would go through; its `chain()` holds all."""
         taken = Fetches(self._graph, fetches)
         return self._executable(taken, [self._feedable(each) for each in feeds]).stage
+
+    def explain(self, fetches: Any, feeds: Sequence[Any] = ()) -> Explanation:
+        """What would run `fetches` with these tensors fed: a plan, line by line, or the interpreter and why; runs nothing.
+
+        Raises what `run` raises for what cannot be fetched, fed, placed or compiled.
+        """
+        from engine.runtime.plan.explain import explain
+
+        self._check_open()
+        taken = Fetches(self._graph, fetches)
+        executable = self._executable(taken, [self._feedable(each) for each in feeds])
+        return explain(executable, self._config.plans)
 
     def _take_apart(self, fetches: Any) -> Fetches:
         """`Fetches`, remembered for structures that can be looked up."""
@@ -272,19 +336,32 @@ class BaseSession:
         driver = drivers.installed() or self._driver
         observers = tuple(observer for observer in observers if observer.level > observe.TraceLevel.OFF)
         context = StepContext(next(_step_ids), feeds, len(executable.stage.fetches))
+        timeout = (
+            options.timeout_in_ms if options is not None else 0
+        ) or self._config.operation_timeout_in_ms
+        if driver is self._driver and not observers:
+            plan = executable.choice.for_run(self._config.plans)
+            if plan is not None:
+                return self._run_plan(plan, context, timeout)
+        why = "a driver of its own chooses among the ready nodes"
+        if driver is self._driver:
+            why = "the level 'full' tells of every token"
+            level = max((observer.level for observer in observers), default=observe.TraceLevel.OFF)
+            if level < observe.TraceLevel.FULL:
+                plan = executable.choice.for_run(self._config.plans) if observers else None
+                if plan is not None:
+                    return self._run_traced_plan(plan, context, timeout, observers, level)
+                why = executable.choice.why_not(self._config.plans)
         info = None
         collector = None
         if observers:
             # Before the step begins, whose time is the program's.
             self._tell_stages(observers, executable.stage)
         if observers or driver is not self._driver:
-            info = self._describe(executable, context)
+            info = self._describe(executable, context, f"interpreter: {why}")
         if observers and info is not None:
             collector = Collector(observers, info, executable.device)
             collector.begin()
-        timeout = (
-            options.timeout_in_ms if options is not None else 0
-        ) or self._config.operation_timeout_in_ms
         step = StepRun(
             executable,
             info,
@@ -300,7 +377,7 @@ class BaseSession:
             with np.errstate(all="ignore"), blas.limited(self._config.intra_op_parallelism_threads):
                 driver.drive(step)
             step.check_complete()
-            return [self._result(step, i) for i in range(len(context.results))]
+            return self._results(context, step.stage)
         except errors.OpError as error:
             self._point_at_operation(error, step.stage)
             failure = error
@@ -316,21 +393,78 @@ class BaseSession:
             if collector is not None:
                 collector.end(time.perf_counter_ns(), failure)
 
-    def _result(self, step: StepRun, index: int) -> Any:
-        value = step.context.results[index]
-        if value is None:
-            name = step.stage.fetches[index]
-            error = errors.InvalidArgumentError(
-                None,
-                None,
-                f"Retval[{index}] does not have value: the fetched tensor '{name}' is dead, since it lies in a branch that was "
-                "not taken",
-            )
-            error.attach(step.stage.chain()[0].nodes[name.rpartition(":")[0]])
-            raise error
-        return result_of(value)
+    def _run_plan(self, plan: Plan, context: StepContext, timeout_ms: int) -> list[Any]:
+        """One step of a plan that nobody watches."""
+        timeout_ms = timeout_ms or self._config.operation_timeout_in_ms
+        deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else None
+        threads = self._config.intra_op_parallelism_threads
+        token = quiet.begin()
+        try:
+            if threads > 0:
+                with blas.limited(threads):
+                    plan.run(context, self.resources, self._cancelled, deadline)
+            else:
+                plan.run(context, self.resources, self._cancelled, deadline)
+            return self._results(context, plan.executable.stage)
+        except errors.OpError as error:
+            self._point_at_operation(error, plan.executable.stage)
+            raise
+        finally:
+            quiet.end(token)
+            if plan.uses_step:
+                self.resources.clear((context.container,))
 
-    def _describe(self, executable: Executable, context: StepContext) -> observe.StepInfo:
+    def _run_traced_plan(
+        self,
+        plan: Plan,
+        context: StepContext,
+        timeout_ms: int,
+        observers: Sequence[observe.Observer],
+        level: observe.TraceLevel,
+    ) -> list[Any]:
+        """One step of a plan that somebody watches, at a level below FULL."""
+        from engine.runtime.plan.record import Log
+
+        executable = plan.executable
+        deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else None
+        self._tell_stages(observers, executable.stage)
+        layout = plan.layout(level)
+        plan.program(level)  # before the step begins, whose time is the program's
+        log = Log(layout, observers, self._describe(executable, context, "plan (python)"), executable.device)
+        log.begin()
+        failure: BaseException | None = None
+        token = quiet.begin()
+        try:
+            with blas.limited(self._config.intra_op_parallelism_threads):
+                plan.run(context, self.resources, self._cancelled, deadline, level, log)
+            return self._results(context, executable.stage)
+        except BaseException as error:
+            failure = error
+            if isinstance(error, errors.OpError):
+                self._point_at_operation(error, executable.stage)
+            raise
+        finally:
+            quiet.end(token)
+            self.resources.clear((context.container,))
+            log.end(time.perf_counter_ns(), failure)
+
+    def _results(self, context: StepContext, stage: Stage) -> list[Any]:
+        """What the step has fetched, as the caller gets it.  Raises InvalidArgumentError for a dead tensor."""
+        results = context.results
+        for index, value in enumerate(results):
+            if value is None:
+                name = stage.fetches[index]
+                error = errors.InvalidArgumentError(
+                    None,
+                    None,
+                    f"Retval[{index}] does not have value: the fetched tensor '{name}' is dead, since it lies in a branch that "
+                    "was not taken",
+                )
+                error.attach(stage.chain()[0].nodes[name.rpartition(":")[0]])
+                raise error
+        return [result_of(value) for value in results]
+
+    def _describe(self, executable: Executable, context: StepContext, executor: str) -> observe.StepInfo:
         stage = executable.stage
         return observe.StepInfo(
             id=context.id,
@@ -345,6 +479,7 @@ class BaseSession:
             started_unix_ns=time.time_ns(),
             thread=threading.get_ident(),
             devices=executable.devices,
+            executor=executor,
         )
 
     def _tell_stages(self, observers: Sequence[observe.Observer], stage: Stage) -> None:
@@ -383,6 +518,7 @@ class BaseSession:
         for device in self._devices:
             device.close()
         self._executables.clear()
+        self._calls.clear()
         self._fetches.clear()
 
     def as_default(self) -> contextlib.AbstractContextManager[Any]:
@@ -392,6 +528,24 @@ class BaseSession:
     def __del__(self) -> None:
         if sys is not None and not sys.is_finalizing() and hasattr(self, "_cancelled"):
             self.close()
+
+
+def _key_of(fetches: Any, feed_dict: Any) -> Any:
+    """What a run is known by: its fetches and the tensors that are fed, in their order.  None if that cannot be told fast.
+
+    Only tensors count as keys of feeds: a name or a nested key means what the graph says of it.
+    """
+    kind = type(fetches)
+    if kind is list:
+        fetches = tuple(fetches)
+    if not feed_dict:
+        return kind, fetches
+    if type(feed_dict) is not dict:
+        return None
+    for key in feed_dict:
+        if type(key) is not Tensor:
+            return None
+    return kind, fetches, *feed_dict
 
 
 @contextlib.contextmanager

@@ -55,6 +55,9 @@ def check(
     alone = run(stage, feeds, resources=resources())
     partitioned = cut(stage, devices, seed, options)
     check_whole(partitioned)
+    if isinstance(driver, Shuffled):
+        # Each of four devices may run the loops and their transfers, and steps back repeat some of it.
+        driver.most = max(driver.most, 30 * alone.executed.total())
     spread_out = run(partitioned, feeds, devices, driver, resources())
     for one, other in zip(alone.results, spread_out.results, strict=True):
         assert same(one, other)
@@ -97,7 +100,7 @@ def test_several_threads(program: Program, count: int, seed: int, threads: int) 
 
 @pytest.mark.slow
 @given(programs(depth=4), SEEDS)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_deeper_programs(program: Program, seed: int) -> None:
     check(program, 4, seed, Shuffled(seed, rewind=True), EVERYTHING_LATE)
 

@@ -13,7 +13,7 @@ from engine.runtime import driver as drivers
 class Shuffled:
     """Takes any of the ready activations next; with `rewind`, it undoes a few now and then.
 
-    Raises AssertionError after `most` executions, which no program of the tests has.
+    Raises AssertionError after `most` executions; who knows how many the program needs may set it.
     """
 
     def __init__(self, seed: int, rewind: bool, most: int = 20_000) -> None:

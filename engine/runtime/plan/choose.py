@@ -1,0 +1,59 @@
+"""When a signature is worth a plan, and why one has none."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.runtime.executable import Executable
+    from engine.runtime.plan.ir import NotExpressible
+    from engine.runtime.plan.plan import Plan
+
+MODES = ("auto", "always", "off")
+
+
+class Choice:
+    """What is known of one executable: how often it ran, its plan or the reason why it has none."""
+
+    __slots__ = ("_lock", "executable", "plan", "reason", "runs")
+
+    def __init__(self, executable: Executable) -> None:
+        self.executable = executable
+        self.plan: Plan | None = None
+        self.reason: NotExpressible | None = None
+        self.runs = 0
+        self._lock = threading.Lock()
+
+    def for_run(self, mode: str) -> Plan | None:
+        """The plan for another run under `ConfigProto.plans`, or None: the interpreter runs it."""
+        if self.plan is not None and mode != "off":
+            return self.plan
+        if mode == "off" or self.reason is not None:
+            return None
+        self.runs += 1
+        if mode == "auto" and self.runs == 1 and len(self.executable.program.frames) == 1:
+            return None  # most signatures that run once never run again
+        return self.compile()
+
+    def why_not(self, mode: str) -> str:
+        """Why `for_run` has given no plan, in some words."""
+        if mode == "off":
+            return "ConfigProto.plans is 'off'"
+        if self.reason is None:
+            return "the first run"
+        about = f" ('{self.reason.item.name}')" if self.reason.item is not None else ""
+        return f"{self.reason.reason}{about}"
+
+    def compile(self) -> Plan | None:
+        """The plan, made now if need be; None where there is none (`reason` says why)."""
+        from engine.runtime.plan.ir import NotExpressible
+        from engine.runtime.plan.plan import Plan
+
+        with self._lock:
+            if self.plan is None and self.reason is None:
+                try:
+                    self.plan = Plan(self.executable)
+                except NotExpressible as reason:
+                    self.reason = reason
+        return self.plan

@@ -1,0 +1,142 @@
+"""A plan: the compiled form of one signature's program, and how it is run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from engine.observe import TraceLevel
+from engine.runtime.failures import about_shapes, explain, in_fused
+from engine.runtime.plan import python
+from engine.runtime.plan.ir import NotExpressible
+from engine.runtime.plan.paths import Layout
+from engine.runtime.plan.structure import linearize
+from engine.types import errors
+
+if TYPE_CHECKING:
+    from engine.runtime.context import StepContext
+    from engine.runtime.executable import Executable
+    from engine.runtime.plan.record import Log
+    from engine.runtime.program import Item
+    from engine.runtime.resources import ResourceManager
+
+
+class Plan:
+    """The linear program of `executable`, and the text that runs it, one for each trace level.
+
+    `uses_step` says whether a step may leave resources of its own behind.
+
+    Raises NotExpressible, with the node and the reason, if there is none.
+    """
+
+    def __init__(self, executable: Executable) -> None:
+        for device in executable.devices:
+            if not device.plain:
+                raise NotExpressible(
+                    f"kernels run on {device.name}, which has a memory and streams of its own"
+                )
+        self.executable = executable
+        self.linear = linearize(executable.program)
+        self.uses_step = any(python.writes_resources(each) for each in self.linear.walk())
+        self._loops = bool(self.linear.loops)
+        self._lock = threading.Lock()
+        self._programs: dict[TraceLevel, python.PythonProgram] = {}
+        self._layouts: dict[bool, Layout] = {}
+
+    def program(self, level: TraceLevel = TraceLevel.OFF) -> python.PythonProgram:
+        """The program in Python, written when it is first asked for."""
+        found = self._programs.get(level)
+        if found is None:
+            with self._lock:
+                found = self._programs.get(level)
+                if found is None:
+                    found = self._programs[level] = python.write(self.linear, self.executable, level)
+        return found
+
+    def layout(self, level: TraceLevel) -> Layout:
+        """What a log at this level means, for `engine.runtime.plan.record.Log`."""
+        values = level >= TraceLevel.VALUES
+        found = self._layouts.get(values)
+        if found is None:
+            found = self._layouts[values] = Layout(self.linear, self.executable, values)
+        return found
+
+    def run(
+        self,
+        context: StepContext,
+        resources: ResourceManager,
+        cancelled: threading.Event | None = None,
+        deadline: float | None = None,
+        level: TraceLevel = TraceLevel.OFF,
+        log: Log | None = None,
+    ) -> None:
+        """One step; results are in `context.results`.
+
+        Raises what the interpreter raises: OpErrors attached to the node, CancelledError or DeadlineExceededError, saying where,
+        from within a loop.
+        """
+        program = self._programs.get(level) or self.program(level)
+        watch = _Watch(self, cancelled, deadline, log) if self._loops else None
+        check = watch.check if watch is not None else None
+        try:
+            program.function(resources, context, context.feeds, context.results, check, log)
+        except Exception as raised:
+            if watch is not None and raised is watch.error:
+                raise
+            item = program.node_at(raised)
+            if item is None:
+                raise
+            error, node = in_fused(raised, item.node)
+            told = error if item.node.opdef.stateful else about_shapes(error)
+            raise explain(told, node) from (error.__cause__ if isinstance(told, errors.OpError) else error)
+        except BaseException as interrupt:
+            item = program.node_at(interrupt)
+            if isinstance(interrupt, KeyboardInterrupt) and item is not None:
+                interrupt.add_note(f"interrupted in Session.run; next to run: {self.place(item, watch)}")
+            raise
+
+    def place(self, item: Item, watch: _Watch | None) -> str:
+        """An item in words; of one in a loop, the iteration that is known."""
+        if item.frame.parent is None:
+            return f"'{item.name}'"
+        about = f" iteration {watch.iteration}" if watch is not None and watch.iteration else ""
+        return f"'{item.name}' ({item.frame.path}{about})"
+
+
+class _Watch:
+    """Looks now and then whether the step should stop."""
+
+    __slots__ = ("cancelled", "deadline", "error", "iteration", "log", "plan")
+
+    def __init__(
+        self, plan: Plan, cancelled: threading.Event | None, deadline: float | None, log: Log | None
+    ) -> None:
+        self.plan = plan
+        self.log = log
+        self.cancelled = cancelled
+        self.deadline = deadline
+        self.iteration = 0
+        self.error: errors.OpError | None = None
+
+    def check(self, index: int, iteration: int) -> int:
+        """Called from loops at the node of that index.  Raises CancelledError or DeadlineExceededError if it is time."""
+        self.iteration = iteration
+        if self.log is not None:
+            self.log.pause()
+        error: errors.OpError | None = None
+        if self.cancelled is not None and self.cancelled.is_set():
+            error = errors.CancelledError(
+                None, None, "The step was cancelled: its session was closed while it ran; next to run: "
+            )
+        elif self.deadline is not None and time.monotonic() > self.deadline:
+            error = errors.DeadlineExceededError(
+                None, None, "Timed out waiting for the step to finish; next to run: "
+            )
+        if error is not None:
+            item = self.plan.executable.program.items[index]
+            self.error = type(error)(None, None, error.message + self.plan.place(item, self)).attach(
+                item.node
+            )
+            raise self.error
+        return python.COUNTDOWN

@@ -1,0 +1,373 @@
+"""The linear program as Python: one line an operation, `if` for a branch, `while` for a loop.
+
+The text is compiled once and runs in a namespace of its own that holds kernels (``k12``), their contexts (``c12``), constants
+(``C12``) and ufuncs.  Line numbers lead from an exception back to the node.  With `level` at TIMES or above every node
+leaves a time stamp behind (see `engine.runtime.plan.record`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.observe import TraceLevel
+from engine.runtime.plan.ir import (
+    Block,
+    Branch,
+    Compute,
+    Instruction,
+    Linear,
+    Loop,
+    Lower,
+    Move,
+)
+from engine.runtime.plan.names import Lives, lives
+from engine.runtime.program import Item
+from engine.runtime.resources import Variable
+from engine.types import errors
+
+if TYPE_CHECKING:
+    from engine.runtime.executable import Executable
+
+_INDENT = "    "
+_SMALL = 1024  # elements: a dead array of so many may lie around until its name is used again
+_numbers = itertools.count(1)
+_INDICES = tuple(np.asarray(i, np.int32) for i in range(256))
+_IDLE = frozenset({"Const", "NoOp", "ControlTrigger"})
+COUNTDOWN = 256  # iterations between two looks at whether the step should stop
+
+
+@dataclass(slots=True)
+class PythonProgram:
+    """A linear program as a function; `lines[n]` is the node that line n (from 1) of `text` is about."""
+
+    text: str
+    lines: list[Item | None]
+    filename: str
+    function: Callable[..., None] = field(repr=False)
+
+    def node_at(self, error: BaseException) -> Item | None:
+        """The node at which `error` left this program, or None if it did not come through it."""
+        found = None
+        traceback = error.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code.co_filename == self.filename:
+                found = self.lines[traceback.tb_lineno]
+            traceback = traceback.tb_next
+        return found
+
+
+def write(linear: Linear, executable: Executable, level: TraceLevel = TraceLevel.OFF) -> PythonProgram:
+    """The program in Python.  ``function(resources, step, feeds, results, check, log)`` runs it once.
+
+    `check(item_index, iteration)` is called now and then in loops and gives the number of iterations until the next time;
+    `log` is what takes down what happened, at a `level` above OFF.
+    """
+    writer = _Writer(linear, executable, level)
+    return writer.program()
+
+
+def stamped(instruction: Instruction) -> bool:
+    """Whether a time stamp follows the instruction: it does something that takes time."""
+    return isinstance(instruction, Compute) and instruction.item.node.type not in _IDLE
+
+
+def writes_resources(instruction: Instruction) -> bool:
+    """Whether what the instruction changed is put on the log."""
+    node = instruction.item.node if isinstance(instruction, Compute) else None
+    return node is not None and node.opdef.stateful and node.type not in ("_Arg", "_Retval")
+
+
+class _Writer:
+    def __init__(self, linear: Linear, executable: Executable, level: TraceLevel) -> None:
+        self.linear = linear
+        self.executable = executable
+        self.level = level
+        self.lives: Lives = lives(linear)
+        self.lines: list[str] = []
+        self.items: list[Item | None] = [None]
+        self.space: dict[str, Any] = {}
+        self.names: list[str] = [f"v{place}" for place in self.lives.place]
+        self.containers: dict[str, str] = {}
+        self.depth = 0  # of loops
+        self.indent = 1
+        self.runs = 0
+        self._name_constants()
+
+    def program(self) -> PythonProgram:
+        body_from = len(self.lines)
+        self._block(self.linear.body)
+        head = ["def plan(R, S, F, O, check, log):"]
+        head.append(f"{_INDENT}n = {COUNTDOWN}")
+        if any(isinstance(each, Loop) for each in self.linear.walk()):
+            head.append(f"{_INDENT}new_frame = count(1).__next__")
+            self.space["count"] = itertools.count
+        for container, name in self.containers.items():
+            head.append(f"{_INDENT}{name} = R._containers.get({container!r}, nothing)")
+        if self.level:
+            head.append(f"{_INDENT}t = log.stamps.append")
+            head.append(f"{_INDENT}w = log.wrote")
+            if self.level >= TraceLevel.VALUES:
+                head.append(f"{_INDENT}h = log.health")
+            self.space["now"] = time.perf_counter_ns
+        self.space["nothing"] = {}
+        lines = [*head, *self.lines[body_from:]]
+        text = "\n".join(lines) + "\n"
+        filename = f"<plan {next(_numbers)}>"
+        code: CodeType = compile(text, filename, "exec")
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        exec(code, self.space)
+        nothing: list[Item | None] = [None]
+        items = nothing * (len(head) + 1) + self.items[1:]
+        return PythonProgram(text, items, filename, self.space["plan"])
+
+    # Text.
+
+    def _say(self, text: str, item: Item | None = None) -> None:
+        self.lines.append(_INDENT * self.indent + text)
+        self.items.append(item)
+
+    def _name_constants(self) -> None:
+        """Constants are bound in the namespace, and need no line."""
+        for value, (item, _) in enumerate(self.linear.sources):
+            if item.node.type == "Const":
+                bound = self.executable.bound[item.index]
+                self.names[value] = f"C{item.index}"
+                self.space[f"C{item.index}"] = bound.kernel(bound.context)
+
+    def _name(self, value: int) -> str:
+        return self.names[value]
+
+    # Blocks.
+
+    def _block(self, block: Block) -> None:
+        before = len(self.lines)
+        run: list[Instruction] = []
+        for each in block.code:
+            if isinstance(each, Branch | Loop):
+                self._run(run)
+                run = []
+                if isinstance(each, Branch):
+                    self._branch(each)
+                else:
+                    self._loop(each)
+                self._let_go(each)
+            else:
+                run.append(each)
+        self._run(run)
+        if len(self.lines) == before:
+            self._say("pass")
+
+    def _run(self, run: Sequence[Instruction]) -> None:
+        """Instructions one after the other."""
+        if not run:
+            return
+        traced = bool(self.level) and any(stamped(each) for each in run)
+        if traced:
+            self._say("t(now())")
+        for each in run:
+            if isinstance(each, Compute):
+                self._compute(each)
+            elif isinstance(each, Move):
+                self._move(each)
+            elif isinstance(each, Lower):
+                self._say(f"f{each.flag} = False", each.item)
+            if traced and stamped(each):
+                self._say("t(now())")
+            self._let_go(each)
+
+    def _let_go(self, instruction: Instruction) -> None:
+        """Forget the large arrays that nobody needs behind it."""
+        dying = [
+            self._name(value)
+            for value in self.lives.ends.get(id(instruction), ())
+            if self._name(value).startswith("v") and self._may_be_large(value)
+        ]
+        if dying:
+            self._say(f"{' = '.join(dict.fromkeys(dying))} = None")
+
+    def _may_be_large(self, value: int) -> bool:
+        item, output = self.linear.sources[value]
+        node = item.node
+        if node.output_dtypes[output]._is_ref_dtype or node.output_dtypes[output].name == "resource":
+            return False
+        count = node.output_shapes[output].num_elements()
+        return count is None or count > _SMALL
+
+    # Instructions.
+
+    def _compute(self, compute: Compute) -> None:
+        item = compute.item
+        node = item.node
+        bound = self.executable.bound[item.index]
+        inputs = [self._name(value) for value in compute.inputs]
+        if item.derefs:
+            self.space[f"n{item.index}"] = node
+            for slot in item.derefs:
+                inputs[slot] = f"{inputs[slot]}.read(n{item.index})"
+        seen = self.level >= TraceLevel.VALUES  # outputs that nobody reads have a name for their health's sake
+        targets = [
+            self._name(value) if value >= 0 else f"u{slot}" if seen else "_"
+            for slot, value in enumerate(compute.outputs)
+        ]
+        if node.type in _IDLE:
+            return
+        if node.type == "_Arg":
+            if compute.outputs[0] >= 0:
+                self._say(f"{targets[0]} = F[{node.attrs['index']}]", item)
+            if seen:
+                self._say(f"h(F[{node.attrs['index']}])", item)
+            return
+        if node.type == "_Retval":
+            self._say(f"O[{node.attrs['index']}] = {inputs[0]}", item)
+            return
+        if node.type == "Identity":
+            self._say(f"{targets[0]} = {inputs[0]}", item)
+        elif node.type in ("VariableV2", "Variable") and targets[0] != "_":
+            self._variable(item, targets[0])
+        else:
+            self._say(self._assignment(item, targets) + self._call(item, bound, inputs), item)
+            if self.level and writes_resources(compute):
+                self._say("w(c.writes)")
+        if seen and item.n_outputs:
+            self._say(f"h({', '.join(targets)})", item)
+
+    def _assignment(self, item: Item, targets: list[str]) -> str:
+        if not targets:
+            return ""
+        if len(targets) == 1:
+            lists = any(
+                arg.number_attr is not None or arg.type_list_attr is not None
+                for arg in item.node.opdef.signature.outputs
+            )
+            return f"{targets[0]}{',' if lists else ''} = "
+        return f"{', '.join(targets)} = "
+
+    def _call(self, item: Item, bound: Any, inputs: list[str]) -> str:
+        opdef = item.node.opdef
+        if opdef.ufunc is not None and bound.device is None and bound.kernel is opdef.kernel:
+            self.space[f"np_{opdef.ufunc}"] = getattr(bound.context.xp, opdef.ufunc)
+            return f"np_{opdef.ufunc}({', '.join(inputs)})"
+        i = item.index
+        self.space[f"k{i}"] = bound.kernel
+        if bound.stateful:
+            self.space[f"at{i}"] = bound.context.at
+            frame, iteration = (f"f_{self.depth}", f"i{self.depth}") if self.depth else ("0", "0")
+            self._say(f"c = at{i}(R, S, {frame}, {iteration})", item)
+            return f"k{i}({', '.join(['c', *inputs])})"
+        self.space[f"c{i}"] = bound.context
+        return f"k{i}({', '.join([f'c{i}', *inputs])})"
+
+    def _variable(self, item: Item, target: str) -> None:
+        """Variables are looked up by name; the op's kernel makes those that are not there yet."""
+        attrs, i = item.node.attrs, item.index
+        bound = self.executable.bound[i]
+        container = self.containers.setdefault(attrs["container"], f"D{len(self.containers)}")
+        self.space[f"k{i}"], self.space[f"at{i}"] = bound.kernel, bound.context.at
+        self.space["Variable"] = Variable
+        self._say(f"{target} = {container}.get({attrs['shared_name'] or item.node.name!r})", item)
+        self._say(f"if type({target}) is not Variable: {target} = k{i}(at{i}(R, S, 0, 0))", item)
+        if self.level:
+            self._say("w(())")
+
+    def _move(self, move: Move) -> None:
+        target, source = self._name(move.target), self._name(move.source)
+        indent = self.indent
+        if move.flag >= 0:
+            self._say(f"if not f{move.flag}:", move.item)
+            self.indent += 1
+            self._say(f"f{move.flag} = True")
+        if target != source:
+            self._say(f"{target} = {source}", move.item)
+        if move.index >= 0:
+            self.space["I"] = _INDICES
+            self._say(f"{self._name(move.index)} = I[{move.slot}]", move.item)
+        self.indent = indent
+
+    def _truth(self, value: int, item: Item) -> str:
+        """The text of a test of `value`, which `item` asks for."""
+        source, output = self.linear.sources[value]
+        if source.node.output_shapes[output].ndims == 0:
+            return self._name(value)
+        self.space["truth"] = _truth
+        return f"truth({self._name(value)})"
+
+    def _branch(self, branch: Branch) -> None:
+        test = branch.test
+        text = f"f{test.value}" if test.is_flag else self._truth(test.value, branch.item)
+        if self.level:
+            self._say(f"t({text} and 1 or 0)", branch.item)
+        then, orelse = branch.then, branch.orelse
+        if not then and orelse:
+            text, then, orelse = f"not {text}", orelse, then
+        self._say(f"if {text}:", branch.item)
+        self.indent += 1
+        self._block(then)
+        self.indent -= 1
+        if orelse:
+            self._say("else:")
+            self.indent += 1
+            self._block(orelse)
+            self.indent -= 1
+
+    def _loop(self, loop: Loop) -> None:
+        first = loop.enters[0]
+        self._assign_all([(self._name(a), self._name(b)) for a, b in loop.inits], first)
+        for value, merge in loop.indices:
+            self.space["I"] = _INDICES
+            self._say(f"{self._name(value)} = I[{self._slot(merge, entering=True)}]", merge)
+        self.depth += 1
+        self._say(f"f_{self.depth} = new_frame()")
+        self._say(f"i{self.depth} = 0")
+        if loop.test is None:
+            self._block(loop.cond)
+        else:
+            self._iterations(loop, loop.test)
+            if loop.after:
+                self._block(loop.after)
+        self.depth -= 1
+
+    def _iterations(self, loop: Loop, test: Item) -> None:
+        iteration = f"i{self.depth}"
+        self._say("while True:")
+        self.indent += 1
+        self._block(loop.cond)
+        predicate = self._truth(loop.predicate, test)
+        if self.level:
+            self._say(f"t({predicate} and 1 or 0)", test)
+        self._say(f"if not {predicate}: break", test)
+        self._block(loop.body)
+        self._assign_all([(self._name(a), self._name(b)) for a, b in loop.nexts], test)
+        for value, merge in loop.indices:
+            self._say(f"{self._name(value)} = I[{self._slot(merge, entering=False)}]", merge)
+        self._say(f"{iteration} += 1")
+        self._say("n -= 1")
+        self._say(f"if n < 0: n = check({test.index}, {iteration})", test)
+        self.indent -= 1
+
+    def _slot(self, merge: Item, *, entering: bool) -> int:
+        program = self.executable.program
+        flows = [program.by_name[name].node.opdef.flow for name, _ in merge.node.inputs]
+        return next(i for i, flow in enumerate(flows) if (flow == "enter") == entering)
+
+    def _assign_all(self, pairs: Sequence[tuple[str, str]], item: Item) -> None:
+        moved = [(target, source) for target, source in pairs if target != source]
+        if moved:
+            targets, sources = zip(*moved, strict=True)
+            self._say(f"{', '.join(targets)} = {', '.join(sources)}", item)
+
+
+def _truth(value: Any) -> Any:
+    """`value` as a condition.  Raises InvalidArgumentError unless it is a scalar, as a Switch does."""
+    if getattr(value, "ndim", 0) != 0:
+        raise errors.InvalidArgumentError(
+            None, None, f"The predicate of a Switch must be a scalar, not of shape {value.shape}"
+        )
+    return value
