@@ -15,6 +15,7 @@ from engine.types import errors
 from engine.types.site import Site
 
 _ENGINE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+PLAN = "<plan "  # how the file names of code that plans write begin
 _CODES: tuple[tuple[type[BaseException], type[errors.OpError]], ...] = (
     (NotImplementedError, errors.UnimplementedError),
     (MemoryError, errors.ResourceExhaustedError),
@@ -68,7 +69,7 @@ def let_go(error: BaseException) -> None:
     traceback = error.__traceback__
     while traceback is not None:
         frame, traceback = traceback.tb_frame, traceback.tb_next
-        if frame.f_code.co_filename.startswith(_ENGINE):
+        if frame.f_code.co_filename.startswith((_ENGINE, PLAN)):
             with contextlib.suppress(RuntimeError):  # it is still running
                 frame.clear()
 

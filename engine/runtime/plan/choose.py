@@ -55,5 +55,6 @@ class Choice:
                 try:
                     self.plan = Plan(self.executable)
                 except NotExpressible as reason:
-                    self.reason = reason
+                    # Without its traceback, which holds the frames of whoever ran the step.
+                    self.reason = reason.with_traceback(None)
         return self.plan

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from engine.observe import TraceLevel
+from engine.runtime import step
 from engine.runtime.failures import about_shapes, explain, in_fused
 from engine.runtime.plan import python
 from engine.runtime.plan.ir import NotExpressible
@@ -41,17 +42,19 @@ class Plan:
         self.uses_step = any(python.writes_resources(each) for each in self.linear.walk())
         self._loops = bool(self.linear.loops)
         self._lock = threading.Lock()
-        self._programs: dict[TraceLevel, python.PythonProgram] = {}
+        self._programs: dict[tuple[TraceLevel, Any], python.PythonProgram] = {}
         self._layouts: dict[bool, Layout] = {}
 
     def program(self, level: TraceLevel = TraceLevel.OFF) -> python.PythonProgram:
         """The program in Python, written when it is first asked for."""
-        found = self._programs.get(level)
+        key = level, step.checker
+        found = self._programs.get(key)
         if found is None:
             with self._lock:
-                found = self._programs.get(level)
+                found = self._programs.get(key)
                 if found is None:
-                    found = self._programs[level] = python.write(self.linear, self.executable, level)
+                    made = python.write(self.linear, self.executable, level, step.checker)
+                    found = self._programs[key] = made
         return found
 
     def layout(self, level: TraceLevel) -> Layout:
@@ -76,7 +79,7 @@ class Plan:
         Raises what the interpreter raises: OpErrors attached to the node, CancelledError or DeadlineExceededError, saying where,
         from within a loop.
         """
-        program = self._programs.get(level) or self.program(level)
+        program = self._programs.get((level, step.checker)) or self.program(level)
         watch = _Watch(self, cancelled, deadline, log) if self._loops else None
         check = watch.check if watch is not None else None
         try:

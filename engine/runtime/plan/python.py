@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.observe import TraceLevel
+from engine.runtime.failures import PLAN
 from engine.runtime.plan.ir import (
     Block,
     Branch,
@@ -64,13 +65,16 @@ class PythonProgram:
         return found
 
 
-def write(linear: Linear, executable: Executable, level: TraceLevel = TraceLevel.OFF) -> PythonProgram:
+def write(
+    linear: Linear, executable: Executable, level: TraceLevel = TraceLevel.OFF, checker: Any = None
+) -> PythonProgram:
     """The program in Python.  ``function(resources, step, feeds, results, check, log)`` runs it once.
 
     `check(item_index, iteration)` is called now and then in loops and gives the number of iterations until the next time;
-    `log` is what takes down what happened, at a `level` above OFF.
+    `log` is what takes down what happened, at a `level` above OFF.  `checker`, if there is one, is called with each node and its
+    outputs.
     """
-    writer = _Writer(linear, executable, level)
+    writer = _Writer(linear, executable, level, checker)
     return writer.program()
 
 
@@ -86,7 +90,7 @@ def writes_resources(instruction: Instruction) -> bool:
 
 
 class _Writer:
-    def __init__(self, linear: Linear, executable: Executable, level: TraceLevel) -> None:
+    def __init__(self, linear: Linear, executable: Executable, level: TraceLevel, checker: Any) -> None:
         self.linear = linear
         self.executable = executable
         self.level = level
@@ -99,6 +103,8 @@ class _Writer:
         self.depth = 0  # of loops
         self.indent = 1
         self.runs = 0
+        self.checker = checker
+        self.space["checker"] = checker
         self._name_constants()
 
     def program(self) -> PythonProgram:
@@ -120,7 +126,7 @@ class _Writer:
         self.space["nothing"] = {}
         lines = [*head, *self.lines[body_from:]]
         text = "\n".join(lines) + "\n"
-        filename = f"<plan {next(_numbers)}>"
+        filename = f"{PLAN}{next(_numbers)}>"
         code: CodeType = compile(text, filename, "exec")
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
         exec(code, self.space)
@@ -212,7 +218,9 @@ class _Writer:
             self.space[f"n{item.index}"] = node
             for slot in item.derefs:
                 inputs[slot] = f"{inputs[slot]}.read(n{item.index})"
-        seen = self.level >= TraceLevel.VALUES  # outputs that nobody reads have a name for their health's sake
+        seen = (
+            self.level >= TraceLevel.VALUES
+        )  # outputs that nobody reads have a name for their health's sake
         targets = [
             self._name(value) if value >= 0 else f"u{slot}" if seen else "_"
             for slot, value in enumerate(compute.outputs)
@@ -230,10 +238,12 @@ class _Writer:
             return
         if node.type == "Identity":
             self._say(f"{targets[0]} = {inputs[0]}", item)
-        elif node.type in ("VariableV2", "Variable") and targets[0] != "_":
+        elif node.type in ("VariableV2", "Variable") and compute.outputs[0] >= 0:
             self._variable(item, targets[0])
         else:
-            self._say(self._assignment(item, targets) + self._call(item, bound, inputs), item)
+            call = self._call(item, bound, inputs)
+            assignment = self._assignment(item, targets)
+            self._say(assignment + call + (")" if assignment.endswith("(") else ""), item)
             if self.level and writes_resources(compute):
                 self._say("w(c.writes)")
         if seen and item.n_outputs:
@@ -247,7 +257,10 @@ class _Writer:
                 arg.number_attr is not None or arg.type_list_attr is not None
                 for arg in item.node.opdef.signature.outputs
             )
-            return f"{targets[0]}{',' if lists else ''} = "
+            if lists:
+                self.space["only"] = _only
+                return f"{targets[0]} = only("
+            return f"{targets[0]} = "
         return f"{', '.join(targets)} = "
 
     def _call(self, item: Item, bound: Any, inputs: list[str]) -> str:
@@ -279,6 +292,9 @@ class _Writer:
 
     def _move(self, move: Move) -> None:
         target, source = self._name(move.target), self._name(move.source)
+        if move.slot in move.item.derefs:
+            self.space[f"n{move.item.index}"] = move.item.node
+            source = f"{source}.read(n{move.item.index})"
         indent = self.indent
         if move.flag >= 0:
             self._say(f"if not f{move.flag}:", move.item)
@@ -362,6 +378,11 @@ class _Writer:
         if moved:
             targets, sources = zip(*moved, strict=True)
             self._say(f"{', '.join(targets)} = {', '.join(sources)}", item)
+
+
+def _only(result: Any) -> Any:
+    """The one output of an op whose outputs are a list: its kernel gives a tuple, or the array itself."""
+    return result[0] if type(result) is tuple else result
 
 
 def _truth(value: Any) -> Any:

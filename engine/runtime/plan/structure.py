@@ -559,6 +559,8 @@ def _has_effects(instruction: Instruction) -> bool:
     if isinstance(instruction, Compute):
         item = instruction.item
         return bool(item.derefs) or (item.node.opdef.stateful and item.node.type not in _SILENT)
+    if isinstance(instruction, Move):
+        return instruction.slot in instruction.item.derefs
     if isinstance(instruction, Loop | Branch):
         return any(_has_effects(each) for block in blocks_of(instruction) for each in block.code)
     return False
