@@ -218,9 +218,8 @@ class _Writer:
             self.space[f"n{item.index}"] = node
             for slot in item.derefs:
                 inputs[slot] = f"{inputs[slot]}.read(n{item.index})"
-        seen = (
-            self.level >= TraceLevel.VALUES
-        )  # outputs that nobody reads have a name for their health's sake
+        watched = self.level >= TraceLevel.VALUES
+        seen = watched or self.checker is not None  # outputs that nobody reads have a name, too
         targets = [
             self._name(value) if value >= 0 else f"u{slot}" if seen else "_"
             for slot, value in enumerate(compute.outputs)
@@ -230,8 +229,9 @@ class _Writer:
         if node.type == "_Arg":
             if compute.outputs[0] >= 0:
                 self._say(f"{targets[0]} = F[{node.attrs['index']}]", item)
-            if seen:
+            if watched:
                 self._say(f"h(F[{node.attrs['index']}])", item)
+            self._check(item, [f"F[{node.attrs['index']}]"])
             return
         if node.type == "_Retval":
             self._say(f"O[{node.attrs['index']}] = {inputs[0]}", item)
@@ -246,8 +246,18 @@ class _Writer:
             self._say(assignment + call + (")" if assignment.endswith("(") else ""), item)
             if self.level and writes_resources(compute):
                 self._say("w(c.writes)")
-        if seen and item.n_outputs:
+        if watched and item.n_outputs:
             self._say(f"h({', '.join(targets)})", item)
+        self._check(item, targets)
+        unread = [target for target, value in zip(targets, compute.outputs, strict=True) if value < 0]
+        if seen and unread:
+            self._say(f"{' = '.join(unread)} = None")
+
+    def _check(self, item: Item, outputs: Sequence[str]) -> None:
+        """Let the checker, if there is one, look at the outputs."""
+        if self.checker is not None:
+            self.space[f"n{item.index}"] = item.node
+            self._say(f"checker(n{item.index}, ({''.join(f'{output}, ' for output in outputs)}))", item)
 
     def _assignment(self, item: Item, targets: list[str]) -> str:
         if not targets:

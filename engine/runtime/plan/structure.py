@@ -150,6 +150,9 @@ class _FrameWork:
         self.askers: dict[
             Literal, Item
         ] = {}  # by literals with wanted=True: a Switch that asks, or the Merge of a flag
+        self.entered: dict[
+            int, Guard | None
+        ] = {}  # by Enter: under what beyond the loop's own condition it is alive
         self.known_under: dict[Literal, Guard] = {}  # by the same: when what is asked is known
 
     # The frame as a block.
@@ -264,14 +267,11 @@ class _FrameWork:
                 if any(user.index not in header for user in users):
                     raise NotExpressible("this Enter is read in the first iteration only", item)
 
-    def check_invariants(self, invariants: Sequence[Guard | None], entered: Guard | None) -> None:
+    def check_invariants(self) -> None:
         """Invariants may be alive where the loop is not entered, if nothing but they themselves notices it.
 
         (In the executor such a frame opens, and what depends on nothing but live invariants runs once.)
         """
-        enters = self.whole.entering[self.spec.index]
-        if entered is not None and any(guard is None or not guard <= entered for guard in invariants):
-            raise NotExpressible("the loop's invariants are entered under several conditions", enters[0])
         for item in self.spec.items:
             sources = [self.by_name[name] for name, _ in item.node.inputs]
             sources += [self.by_name[name] for name in item.node.control_inputs]
@@ -322,12 +322,15 @@ class _FrameWork:
         if source.frame is not self.spec:
             if source.flow == EXIT:  # of an inner loop
                 return self.guards[-1 - source.frame.index]
-            return ALWAYS  # an Enter
+            return self.entered.get(source.index, ALWAYS)
         guard = self.guards[source.index]
         if guard is None or source.flow != SWITCH:
             return guard
         name, slot = source.node.inputs[1]
         value = self.whole.value(self.by_name[name], slot)
+        maker = self.whole.sources[value][0].node
+        if maker.type == "Const":  # as passes leave it of a predicate that is always the same
+            return guard if bool(maker.attrs["value"]) == (output == 1) else None
         self._note(Literal(value, True), source, self._edge_guard(self.by_name[name], slot) or ALWAYS)
         return None if Literal(value, output == 0) in guard else guard | {Literal(value, output == 1)}
 
@@ -349,7 +352,9 @@ class _FrameWork:
     def _control_guard(self, source: Item) -> Guard | None:
         if source.flow == EXIT and source.frame is not self.spec:
             return self.guards[-1 - source.frame.index]
-        return ALWAYS if source.frame is not self.spec else self.guards[source.index]
+        if source.frame is not self.spec:
+            return self.entered.get(source.index, ALWAYS)
+        return self.guards[source.index]
 
     def _add(self, item: Item) -> None:
         if item.flow == MERGE:
@@ -442,14 +447,18 @@ class _FrameWork:
         guard = guards.pop()
         self.guards[-1 - spec.index] = guard
         inner = _FrameWork(self.whole, spec)
-        if any(self.guards[item.index] != guard for item in enters):
-            inner.check_invariants([self.guards[item.index] for item in enters], guard)
         if guard is None:
             self.whole.unreachable.extend(spec.items)
             for item in spec.items:
                 if item.flow == EXIT:
                     self.units[item.index] = []
             return
+        for item in enters:
+            alive = self.guards[item.index]
+            if alive != guard:
+                inner.entered[item.index] = None if alive is None else alive - guard
+                if alive is not None and not alive >= guard:
+                    inner.check_invariants()
         instruction = inner.loop()
         unit = self._unit(max(item.index for item in enters), instruction, guard, enters[0])
         for item in enters:
@@ -525,7 +534,7 @@ class _FrameWork:
 
     def _depth(self, literal: Literal) -> tuple[int, bool, int]:
         """Literals of a guard are asked from the outside in: what an inner one asks is known only where the outer ones hold."""
-        return len(self.known_under[_asked(literal)]), literal.is_flag, literal.value
+        return len(self.known_under.get(_asked(literal), ALWAYS)), literal.is_flag, literal.value
 
     def _nest(self, units: Iterable[_Unit], block: Block, known: Guard) -> None:
         """Put `units` into `block`, those under literals beyond `known` into branches."""
@@ -546,7 +555,8 @@ class _FrameWork:
             inner = open_[-1][1] if open_ else block
             for literal in path[depth:]:
                 test = _asked(literal)
-                branch = Branch(test, self.askers[test])
+                assert unit.item is not None
+                branch = Branch(test, self.askers.get(test, unit.item))
                 inner.code.append(branch)
                 inner = branch.then if literal.wanted else branch.orelse
                 open_.append((literal, inner, branch))
