@@ -61,6 +61,9 @@ class ConfigProto:
     late_receive_bytes: a tensor of so many bytes is received shortly before it is needed (None: as soon as it can be).
     plans: when a run is compiled (`engine.runtime.plan`) instead of interpreted: "auto", from a signature's second run on, or at
         once if there is a loop in it; "always"; "off".
+    native: whether plans use machine code (llvmlite) where shapes are known; otherwise they are Python throughout.
+    exact: whether machine code must give the bits of NumPy's kernels; otherwise some ops have kernels of their own, which differ
+        in the last bits.
     expensive_kernel_ns: a kernel that takes longer goes to another thread, if there are any; 0: what has been measured to pay.
     """
 
@@ -78,6 +81,8 @@ class ConfigProto:
     late_receive_bytes: int | None = 64 << 10
     expensive_kernel_ns: int = 0
     plans: str = "auto"
+    native: bool = True
+    exact: bool = False
 
 
 @dataclass(slots=True)

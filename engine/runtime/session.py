@@ -340,7 +340,7 @@ class BaseSession:
             options.timeout_in_ms if options is not None else 0
         ) or self._config.operation_timeout_in_ms
         if driver is self._driver and not observers:
-            plan = executable.choice.for_run(self._config.plans)
+            plan = executable.choice.for_run(self._config)
             if plan is not None:
                 return self._run_plan(plan, context, timeout)
         why = "a driver of its own chooses among the ready nodes"
@@ -348,7 +348,7 @@ class BaseSession:
             why = "the level 'full' tells of every token"
             level = max((observer.level for observer in observers), default=observe.TraceLevel.OFF)
             if level < observe.TraceLevel.FULL:
-                plan = executable.choice.for_run(self._config.plans) if observers else None
+                plan = executable.choice.for_run(self._config) if observers else None
                 if plan is not None:
                     return self._run_traced_plan(plan, context, timeout, observers, level)
                 why = executable.choice.why_not(self._config.plans)

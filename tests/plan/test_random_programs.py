@@ -16,10 +16,13 @@ from engine.passes.settings import Level, OptimizerOptions
 SEEDS = st.integers(0, 1 << 30)
 
 
-def run(program: Program, plans: str, optimized: bool, runs: int = 2) -> list[Any]:
+def run(
+    program: Program, plans: str, optimized: bool, native: bool = True, exact: bool = True, runs: int = 4
+) -> list[Any]:
     """What some runs of `program` give, one after the other, each with the variables after it."""
     level = OptimizerOptions() if optimized else OptimizerOptions(opt_level=Level.L0)
-    config = tf.ConfigProto(plans=plans, graph_options=tf.GraphOptions(optimizer_options=level))
+    options = tf.GraphOptions(optimizer_options=level)
+    config = tf.ConfigProto(plans=plans, native=native, exact=exact, graph_options=options)
     built = build(program, tf)
     given: list[Any] = []
     with tf.Session(graph=built.graph, config=config) as session:
@@ -50,14 +53,21 @@ def same(one: Any, other: Any) -> None:
     assert a.tobytes() == b.tobytes(), (a, b)
 
 
-@given(programs(), st.booleans())
+BACKENDS = st.sampled_from(["python", "tape"])
+
+
+def check(program: Program, optimized: bool, backend: str) -> None:
+    same(run(program, "off", optimized), run(program, "always", optimized, native=backend == "tape"))
+
+
+@given(programs(), st.booleans(), BACKENDS)
 @settings(max_examples=60)
-def test_as_the_interpreter(program: Program, optimized: bool) -> None:
-    same(run(program, "off", optimized), run(program, "always", optimized))
+def test_as_the_interpreter(program: Program, optimized: bool, backend: str) -> None:
+    check(program, optimized, backend)
 
 
 @pytest.mark.slow
-@given(programs(depth=4), st.booleans())
+@given(programs(depth=4), st.booleans(), BACKENDS)
 @settings(max_examples=40)
-def test_deeper_programs(program: Program, optimized: bool) -> None:
-    same(run(program, "off", optimized), run(program, "always", optimized))
+def test_deeper_programs(program: Program, optimized: bool, backend: str) -> None:
+    check(program, optimized, backend)

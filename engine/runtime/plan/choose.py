@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from engine.runtime.config import ConfigProto
     from engine.runtime.executable import Executable
     from engine.runtime.plan.ir import NotExpressible
     from engine.runtime.plan.plan import Plan
@@ -25,8 +26,9 @@ class Choice:
         self.runs = 0
         self._lock = threading.Lock()
 
-    def for_run(self, mode: str) -> Plan | None:
-        """The plan for another run under `ConfigProto.plans`, or None: the interpreter runs it."""
+    def for_run(self, config: ConfigProto) -> Plan | None:
+        """The plan for another run under this configuration, or None: the interpreter runs it."""
+        mode = config.plans
         if self.plan is not None and mode != "off":
             return self.plan
         if mode == "off" or self.reason is not None:
@@ -34,7 +36,7 @@ class Choice:
         self.runs += 1
         if mode == "auto" and self.runs == 1 and len(self.executable.program.frames) == 1:
             return None  # most signatures that run once never run again
-        return self.compile()
+        return self.compile(config)
 
     def why_not(self, mode: str) -> str:
         """Why `for_run` has given no plan, in some words."""
@@ -45,7 +47,7 @@ class Choice:
         about = f" ('{self.reason.item.name}')" if self.reason.item is not None else ""
         return f"{self.reason.reason}{about}"
 
-    def compile(self) -> Plan | None:
+    def compile(self, config: ConfigProto | None = None) -> Plan | None:
         """The plan, made now if need be; None where there is none (`reason` says why)."""
         from engine.runtime.plan.ir import NotExpressible
         from engine.runtime.plan.plan import Plan
@@ -53,7 +55,8 @@ class Choice:
         with self._lock:
             if self.plan is None and self.reason is None:
                 try:
-                    self.plan = Plan(self.executable)
+                    native, exact = (True, False) if config is None else (config.native, config.exact)
+                    self.plan = Plan(self.executable, native=native, exact=exact)
                 except NotExpressible as reason:
                     # Without its traceback, which holds the frames of whoever ran the step.
                     self.reason = reason.with_traceback(None)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engine.passes.stage import StageNode
+    from engine.runtime.plan.segment import Segment
     from engine.runtime.program import FrameSpec, Item
 
 
@@ -107,7 +109,26 @@ class Loop:
     exits: list[Item] = field(default_factory=list)
 
 
-Instruction = Compute | Pass | Move | Lower | Branch | Loop
+@dataclass(slots=True)
+class Native:
+    """A stretch of the program that machine code runs: `covers` are the instructions that it stands for.
+
+    It is given the values `inputs` and what the variables in `read` hold (reference, first reader), and gives arrays: those of
+    the values in `outputs` (value, which array), and those that variables become in `written` (reference, which array, kind,
+    writer).  `constants` are values that turned out to be constant, `references` values that are another one.
+    """
+
+    segment: Segment
+    covers: tuple[Instruction, ...]
+    inputs: tuple[int, ...]
+    read: tuple[tuple[int, StageNode | None], ...]
+    outputs: tuple[tuple[int, int], ...]
+    written: tuple[tuple[int, int, str, StageNode | None], ...]
+    constants: tuple[tuple[int, Any], ...]
+    references: tuple[tuple[int, int], ...]
+
+
+Instruction = Compute | Pass | Move | Lower | Branch | Loop | Native
 
 
 @dataclass(slots=True)
@@ -176,6 +197,13 @@ def reads(instruction: Instruction) -> tuple[int, ...]:
         return (instruction.source,)
     if isinstance(instruction, Branch):
         return () if instruction.test.is_flag else (instruction.test.value,)
+    if isinstance(instruction, Native):
+        references = [*instruction.read, *instruction.written]
+        return (
+            *instruction.inputs,
+            *(each[0] for each in references),
+            *(to for _, to in instruction.references),
+        )
     if isinstance(instruction, Loop):
         carried = tuple(source for _, source in (*instruction.inits, *instruction.nexts))
         return (*carried, instruction.predicate) if instruction.test is not None else carried
@@ -188,6 +216,9 @@ def writes(instruction: Instruction) -> tuple[int, ...]:
         return tuple(value for value in instruction.outputs if value >= 0)
     if isinstance(instruction, Move):
         return tuple(value for value in (instruction.target, instruction.index) if value >= 0)
+    if isinstance(instruction, Native):
+        made = (*instruction.outputs, *instruction.references)
+        return tuple(value for value, _ in made)
     if isinstance(instruction, Loop):
         return (*(target for target, _ in instruction.inits), *(value for value, _ in instruction.indices))
     return ()

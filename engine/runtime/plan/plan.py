@@ -12,6 +12,7 @@ from engine.runtime.failures import about_shapes, explain, in_fused
 from engine.runtime.plan import python
 from engine.runtime.plan.ir import NotExpressible
 from engine.runtime.plan.paths import Layout
+from engine.runtime.plan.specials import Specials
 from engine.runtime.plan.structure import linearize
 from engine.types import errors
 
@@ -31,7 +32,7 @@ class Plan:
     Raises NotExpressible, with the node and the reason, if there is none.
     """
 
-    def __init__(self, executable: Executable) -> None:
+    def __init__(self, executable: Executable, *, native: bool = True, exact: bool = False) -> None:
         for device in executable.devices:
             if not device.plain:
                 raise NotExpressible(
@@ -41,6 +42,7 @@ class Plan:
         self.linear = linearize(executable.program)
         self.uses_step = any(python.writes_resources(each) for each in self.linear.walk())
         self._loops = bool(self.linear.loops)
+        self.specials = Specials(self.linear, executable, exact) if native else None
         self._lock = threading.Lock()
         self._programs: dict[tuple[TraceLevel, Any], python.PythonProgram] = {}
         self._layouts: dict[bool, Layout] = {}
@@ -79,7 +81,13 @@ class Plan:
         Raises what the interpreter raises: OpErrors attached to the node, CancelledError or DeadlineExceededError, saying where,
         from within a loop.
         """
-        program = self._programs.get((level, step.checker)) or self.program(level)
+        special = None
+        if self.specials is not None and level == TraceLevel.OFF:
+            special = self.specials.find(context.feeds)
+        if special is not None:
+            program = special.program
+        else:
+            program = self._programs.get((level, step.checker)) or self.program(level)
         watch = _Watch(self, cancelled, deadline, log) if self._loops else None
         check = watch.check if watch is not None else None
         try:
@@ -120,13 +128,17 @@ class _Watch:
         self.cancelled = cancelled
         self.deadline = deadline
         self.iteration = 0
-        self.error: errors.OpError | None = None
+        self.error: BaseException | None = None
 
     def check(self, index: int, iteration: int) -> int:
         """Called from loops at the node of that index.  Raises CancelledError or DeadlineExceededError if it is time."""
         self.iteration = iteration
         if self.log is not None:
-            self.log.pause()
+            try:
+                self.log.pause()
+            except BaseException as raised:  # by an observer: the step ends with it as it is
+                self.error = raised
+                raise
         error: errors.OpError | None = None
         if self.cancelled is not None and self.cancelled.is_set():
             error = errors.CancelledError(

@@ -28,6 +28,8 @@ from engine.runtime.plan.ir import (
     Loop,
     Lower,
     Move,
+    Native,
+    walk,
 )
 from engine.runtime.plan.names import Lives, lives
 from engine.runtime.program import Item
@@ -102,7 +104,7 @@ class _Writer:
         self.containers: dict[str, str] = {}
         self.depth = 0  # of loops
         self.indent = 1
-        self.runs = 0
+        self.segments = 0
         self.checker = checker
         self.space["checker"] = checker
         self._name_constants()
@@ -181,6 +183,8 @@ class _Writer:
         for each in run:
             if isinstance(each, Compute):
                 self._compute(each)
+            elif isinstance(each, Native):
+                self._native(each)
             elif isinstance(each, Move):
                 self._move(each)
             elif isinstance(each, Lower):
@@ -252,6 +256,49 @@ class _Writer:
         unread = [target for target, value in zip(targets, compute.outputs, strict=True) if value < 0]
         if seen and unread:
             self._say(f"{' = '.join(unread)} = None")
+
+    def _native(self, native: Native) -> None:
+        """Hand a stretch of the program to its segment, with what variables hold before it and take over behind it."""
+        self.segments += 1
+        number = self.segments
+        segment = native.segment
+        self.space[f"seg{number}"] = segment.run
+        inside = [each for each in walk(Block(list(native.covers))) if isinstance(each, Compute | Loop)]
+        first = next((each.item for each in inside if isinstance(each, Compute)), None)
+        test = next((each.test for each in inside if isinstance(each, Loop) and each.test is not None), None)
+        for value, constant in native.constants:
+            self.names[value] = f"K{value}"
+            self.space[f"K{value}"] = constant
+        references = {reference: self._name(reference) for reference, *_ in native.written}
+        if references:
+            self.space["lock"], self.space["unlock"] = _lock, _unlock
+            self._say(f"l{number} = lock({', '.join(references.values())})", first)
+            self._say("try:")
+            self.indent += 1
+        arguments = [self._name(value) for value in native.inputs]
+        for i, (reference, reader) in enumerate(native.read):
+            item = self.executable.program.by_name[reader.name] if reader is not None else first
+            self.space[f"r{number}_{i}"] = reader
+            self._say(f"a{i} = {self._name(reference)}.read(r{number}_{i})", item)
+            arguments.append(f"a{i}")
+        check = f"lambda: check({test.index}, 0)" if test is not None else "None"
+        self._say(f"g = seg{number}({', '.join([check, *arguments])})", first)
+        for reference, which, kind, writer in native.written:
+            item = self.executable.program.by_name[writer.name] if writer is not None else first
+            self._say(f"R.write({references[reference]}, g[{which}], {kind!r})", item)
+        if native.read:
+            self._say(f"{' = '.join(f'a{i}' for i in range(len(native.read)))} = None")
+        if references:
+            self.indent -= 1
+            self._say("finally:")
+            self.indent += 1
+            self._say(f"unlock(l{number})")
+            self.indent -= 1
+        for value, which in native.outputs:
+            self._say(f"{self._name(value)} = g[{which}]")
+        for value, reference in native.references:
+            self._say(f"{self._name(value)} = {self._name(reference)}")
+        self._say("g = None")
 
     def _check(self, item: Item, outputs: Sequence[str]) -> None:
         """Let the checker, if there is one, look at the outputs."""
@@ -388,6 +435,21 @@ class _Writer:
         if moved:
             targets, sources = zip(*moved, strict=True)
             self._say(f"{', '.join(targets)} = {', '.join(sources)}", item)
+
+
+def _lock(*variables: Any) -> list[Any]:
+    """Hold the variables' locks, taken in one order by all, so that reading and writing them is one change."""
+    locks = [
+        each.lock for each in sorted({id(each): each for each in variables}.values(), key=lambda v: v.name)
+    ]
+    for each in locks:
+        each.acquire()
+    return locks
+
+
+def _unlock(locks: list[Any]) -> None:
+    for each in reversed(locks):
+        each.release()
 
 
 def _only(result: Any) -> Any:

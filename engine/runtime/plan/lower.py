@@ -1,0 +1,540 @@
+"""From the linear program to segments: stretches of it that a tape runs, between what stays in Python.
+
+Instructions are tried one after the other.  Those whose kernels can be traced (`engine.runtime.plan.tracer`) become steps of the
+segment under way, branches and loops included where all that is in them can be; the first one that cannot ends the segment.
+What only looks something up (a feed, a variable's name) does not.  A variable is read once, where the segment begins, and
+written where it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.passes.stage import StageNode
+from engine.runtime.plan.ir import (
+    Block,
+    Branch,
+    Compute,
+    Instruction,
+    Linear,
+    Loop,
+    Lower,
+    Move,
+    Native,
+    Pass,
+    reads,
+    walk,
+    writes,
+)
+from engine.runtime.plan.native_rules import RULES
+from engine.runtime.plan.recording import Home, NotRecordable, Recorder
+from engine.runtime.plan.tracer import Traced, TracedContext, TracedVariable
+
+if TYPE_CHECKING:
+    from engine.native.layout import View
+    from engine.runtime.executable import Executable
+
+_IDLE = frozenset({"NoOp", "ControlTrigger", "Const"})
+_EARLY = frozenset({"_Arg", "VariableV2", "Variable"})  # look something up, and may do it before the segment
+_OPAQUE = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc", "Print", "PrintV2", "Assert"})
+_UPDATES = frozenset({"AssignAdd", "AssignSub"})
+_WORTH = 4  # steps: fewer are as fast in Python
+
+
+@dataclass(slots=True, eq=False)
+class Use:
+    """A variable that a segment uses: the value that is its reference, who reads it first, and what it holds in the segment."""
+
+    reference: int
+    reader: StageNode | None = None
+    entry: View | None = None
+    now: View | None = None
+    kind: str = ""
+    writer: StageNode | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """A segment under way."""
+
+    recorder: Recorder
+    covers: list[Instruction] = field(default_factory=list)
+    inputs: dict[int, View] = field(default_factory=dict)
+    known: dict[int, Any] = field(
+        default_factory=dict
+    )  # value -> View, constant array, or the name of a variable
+    variables: dict[str, Use] = field(default_factory=dict)
+    late: list[Instruction] = field(default_factory=list)  # what comes behind the segment
+    computes: int = 0
+    loops: int = 0
+
+
+class Lowering:
+    """Rewrites a linear program; `nodes` have the shapes of this specialisation."""
+
+    def __init__(
+        self, linear: Linear, executable: Executable, nodes: Mapping[str, StageNode], exact: bool
+    ) -> None:
+        self.linear = linear
+        self.executable = executable
+        self.nodes = nodes
+        self.exact = exact
+        self.readers: dict[int, set[int]] = {}
+        for each in linear.walk():
+            for value in reads(each):
+                self.readers.setdefault(value, set()).add(id(each))
+        self.segments: list[Native] = []
+        self.refused: list[tuple[Instruction, str]] = []  # what stayed in Python, and why
+        self._inside = 0  # branches and loops around what is being lowered
+        self._draft: Draft = Draft(Recorder(exact))
+
+    def run(self) -> Linear:
+        """The program with segments."""
+        body = self._block(self.linear.body)
+        return Linear(body, self.linear.sources, self.linear.flags, self.linear.unreachable)
+
+    # Blocks that stay in Python.
+
+    def _block(self, block: Block) -> Block:
+        made = Block()
+        self._draft = Draft(Recorder(self.exact))
+        for each in block.code:
+            if isinstance(each, Compute) and each.item.node.type in _EARLY:
+                made.code.append(each)
+            elif isinstance(each, Compute) and each.item.node.type == "_Retval" and not each.item.derefs:
+                self._draft.late.append(each)
+            elif not self._add(each):
+                self._close(made)
+                if isinstance(each, Branch | Loop) or not self._add(each):
+                    self._close(made)
+                    made.code.append(self._in_python(each))
+        self._close(made)
+        return made
+
+    def _in_python(self, each: Instruction) -> Instruction:
+        """The instruction with segments in its blocks."""
+        if isinstance(each, Branch):
+            return Branch(each.test, each.item, self._block(each.then), self._block(each.orelse))
+        if isinstance(each, Loop):
+            return Loop(
+                each.spec,
+                self._block(each.cond),
+                each.enters,
+                each.inits,
+                each.predicate,
+                each.test,
+                self._block(each.body),
+                each.nexts,
+                self._block(each.after),
+                each.indices,
+                each.merges,
+                each.advances,
+                each.exits,
+            )
+        return each
+
+    def _add(self, each: Instruction) -> bool:
+        """Take the instruction into the draft, if it can be."""
+        draft = self._draft
+        mark = draft.recorder.mark()
+        known, inputs = dict(draft.known) if isinstance(each, Branch | Loop) else None, set(draft.inputs)
+        variables = {
+            name: (use.reader, use.entry, use.now, use.kind, use.writer)
+            for name, use in draft.variables.items()
+        }
+        before = set(draft.known) if known is None else set()
+        computes, loops = draft.computes, draft.loops
+        try:
+            self._lower(each)
+        except Exception as why:  # a kernel may raise anything when it is given arrays without elements
+            draft.recorder.back(mark)
+            if known is not None:
+                draft.known = known
+            else:
+                for value in set(draft.known) - before:
+                    del draft.known[value]
+            for value in set(draft.inputs) - inputs:
+                del draft.inputs[value]
+            for name in set(draft.variables) - set(variables):
+                del draft.variables[name]
+            for name, (reader, entry, now, kind, writer) in variables.items():
+                use = draft.variables[name]
+                use.reader, use.entry, use.now, use.kind, use.writer = reader, entry, now, kind, writer
+            draft.computes, draft.loops = computes, loops
+            self._inside = 0
+            self.refused.append(
+                (each, f"{type(why).__name__}: {why}" if not isinstance(why, NotRecordable) else str(why))
+            )
+            return False
+        draft.covers.append(each)
+        return True
+
+    def _close(self, made: Block) -> None:
+        """Put what the draft has into `made`: as a segment, or as it was where that would not pay."""
+        draft, self._draft = self._draft, Draft(Recorder(self.exact))
+        steps = sum(step.kind not in ("place", "loop", "end") for step in draft.recorder.steps)
+        heavy = draft.loops or any(step.kind == "call" for step in draft.recorder.steps)
+        if draft.computes and (steps >= _WORTH or heavy):
+            native = self._segment(draft)
+            if native is not None:
+                self.segments.append(native)
+                made.code.append(native)
+                made.code.extend(draft.late)
+                return
+        made.code.extend(self._in_python(each) for each in draft.covers)
+        made.code.extend(draft.late)
+
+    def _segment(self, draft: Draft) -> Native | None:
+        from engine.runtime.plan.segment import Segment
+
+        recorder = draft.recorder
+        covered = {id(inner) for each in draft.covers for inner in walk(Block([each]))}
+        made = {value for each in draft.covers for inner in walk(Block([each])) for value in writes(inner)}
+        outputs: list[tuple[int, View]] = []
+        constants: list[tuple[int, Any]] = []
+        references: list[tuple[int, int]] = []
+        taken: dict[int, View] = {}
+
+        def give(view: View) -> View:
+            """The view as an array of the caller's."""
+            if view.slot in taken and recorder.whole(view):
+                return taken[view.slot]
+            if recorder.whole(view) and recorder.buffers[view.slot].home is Home.ARENA:
+                recorder.buffers[view.slot].home = Home.OUTPUT
+                taken[view.slot] = view
+                return view
+            copied = recorder.new(view.dtype, view.shape, home=Home.OUTPUT)
+            recorder.copy(view, copied)
+            return copied
+
+        for value in sorted(made):
+            if self.readers.get(value, set()) <= covered:
+                continue
+            found = draft.known.get(value)
+            if isinstance(found, np.ndarray | np.generic):
+                constants.append((value, found))
+            elif isinstance(found, str):
+                references.append((value, draft.variables[found].reference))
+            elif found is not None:
+                outputs.append((value, give(found)))
+            else:
+                return None
+        written = [
+            (use, give(use.now)) for use in draft.variables.values() if use.kind and use.now is not None
+        ]
+        read = [use for use in draft.variables.values() if use.entry is not None]
+        inputs = [*draft.inputs.values(), *(use.entry for use in read if use.entry is not None)]
+        order = list(dict.fromkeys([view.slot for _, view in (*outputs, *written)]))
+        segment = Segment(
+            recorder, inputs, [next(v for _, v in (*outputs, *written) if v.slot == s) for s in order]
+        )
+        return Native(
+            segment,
+            tuple(draft.covers),
+            inputs=tuple(draft.inputs),
+            read=tuple((use.reference, use.reader) for use in read),
+            outputs=tuple((value, order.index(view.slot)) for value, view in outputs),
+            written=tuple(
+                (use.reference, order.index(view.slot), use.kind, use.writer) for use, view in written
+            ),
+            constants=tuple(constants),
+            references=tuple(references),
+        )
+
+    # Operands.
+
+    def _view(self, value: int) -> View:
+        """A value as an operand."""
+        found = self._find(value)
+        if isinstance(found, str):
+            raise NotRecordable("a reference to a variable as an operand")
+        return self._draft.recorder.constant(found) if isinstance(found, np.ndarray | np.generic) else found
+
+    def _find(self, value: int) -> Any:
+        """What is known of a value: a View, a constant array, or the name of the variable that it refers to."""
+        draft = self._draft
+        found = draft.known.get(value)
+        if found is None:
+            found = draft.known[value] = self._outside(value)
+        return found
+
+    def _outside(self, value: int) -> Any:
+        item, output = self.linear.sources[value]
+        node = self.nodes[item.node.name]
+        if node.type == "Const":
+            bound = self.executable.bound[item.index]
+            return bound.kernel(bound.context)
+        dtype = node.output_dtypes[output]
+        if dtype._is_ref_dtype:
+            if node.type not in ("VariableV2", "Variable"):
+                raise NotRecordable("which variable it is, is known only at run time")
+            name = f"{node.attrs['container']}/{node.attrs['shared_name'] or node.name}"
+            use = self._draft.variables.setdefault(name, Use(value))
+            use.reference = min(use.reference, value)
+            return name
+        dims = node.output_shapes[output].dims_or_none
+        if dims is None or None in dims:
+            raise NotRecordable(f"the shape of '{item.name}:{output}' is not known beforehand")
+        view = self._draft.recorder.new(dtype.np_dtype, dims, home=Home.INPUT)  # type: ignore[arg-type]  # just asked
+        self._draft.inputs[value] = view
+        return view
+
+    def _held(self, name: str, reader: StageNode) -> View:
+        """What a variable holds at this point of the segment."""
+        use = self._draft.variables[name]
+        if use.now is None:
+            if self._inside:
+                raise NotRecordable(
+                    "a variable that is read in a branch or a loop, and may have no value yet"
+                )
+            item, _ = self.linear.sources[use.reference]
+            shape = item.node.attrs["shape"].dims_or_none
+            if item.node.type == "Variable" or shape is None or None in shape:
+                raise NotRecordable(f"the shape of variable '{item.name}' may change")
+            dtype = item.node.output_dtypes[0].base_dtype.np_dtype
+            use.entry = use.now = self._draft.recorder.new(dtype, shape, home=Home.INPUT)
+            use.reader = reader
+        return use.now
+
+    # Instructions.
+
+    def _lower(self, each: Instruction) -> None:
+        if isinstance(each, Pass):
+            return
+        if isinstance(each, Compute):
+            self._compute(each)
+        elif isinstance(each, Move):
+            self._move(each)
+        elif isinstance(each, Lower):
+            view = self._flag(each.flag)
+            self._draft.recorder.fill(view, False)
+        elif isinstance(each, Branch):
+            self._branch(each)
+        elif isinstance(each, Loop):
+            self._loop(each)
+        else:
+            raise NotRecordable("it is a segment already")
+
+    def _compute(self, each: Compute) -> None:
+        item = each.item
+        node = self.nodes[item.node.name]
+        draft, recorder = self._draft, self._draft.recorder
+        if node.type in _IDLE or (node.type in _EARLY and self._inside):
+            if node.type in _EARLY:
+                raise NotRecordable(f"a {node.type} in a branch or a loop")
+            return
+        bound = self.executable.bound[item.index]
+        if node.type in _OPAQUE or bound.device is not None:
+            raise NotRecordable(f"{node.type} is not a kernel on arrays")
+        update = node.type in _UPDATES or (node.type.startswith("Apply") and bool(node.opdef.ref_inputs))
+        if node.opdef.stateful and not update and node.type != "Assign":
+            raise NotRecordable(f"{node.type} has a state")
+        recorder.owner = item.index
+        draft.computes += 1
+        inputs: list[Any] = []
+        for slot, value in enumerate(each.inputs):
+            found = self._find(value)
+            if isinstance(found, str):
+                found = self._held(found, node) if slot in item.derefs else found
+            inputs.append(found)
+        if node.type == "Assign":
+            self._assign(each, node, inputs)
+            return
+        views = self._by_rule(node, inputs)
+        if views is None:
+            views = self._by_trace(each, node, bound, inputs)
+        for value, view in zip(each.outputs, views, strict=True):
+            if value >= 0:
+                draft.known[value] = view
+
+    def _by_rule(self, node: StageNode, inputs: Sequence[Any]) -> list[Any] | None:
+        """The op as one native kernel, whose last bits may differ from NumPy's; None where there is none."""
+        rule = None if self.exact else RULES.get(node.type)
+        if rule is None:
+            return None
+        recorder = self._draft.recorder
+        mark = recorder.mark()
+        uses = [self._draft.variables[each] if isinstance(each, str) else None for each in inputs]
+        views = [
+            self._held(each, node)
+            if isinstance(each, str)
+            else recorder.constant(each)
+            if isinstance(each, np.ndarray | np.generic)
+            else each
+            for each in inputs
+        ]
+        made = rule(recorder, node, views)
+        if made is None:
+            recorder.back(mark)
+            return None
+        results, updated = made
+        for slot, view in updated.items():
+            use = uses[slot]
+            assert use is not None
+            self._write(use, view, node.type, node)
+        return [inputs[0]] if updated else list(results)
+
+    def _by_trace(self, each: Compute, node: StageNode, bound: Any, inputs: Sequence[Any]) -> list[Any]:
+        """The op as its kernel does it."""
+        draft, recorder = self._draft, self._draft.recorder
+        k = TracedContext(recorder, node)
+        arguments = []
+        for found in inputs:
+            if isinstance(found, str):
+                arguments.append(TracedVariable(found, self._reader(found)))
+            elif isinstance(found, np.ndarray | np.generic):
+                arguments.append(found)
+            else:
+                arguments.append(Traced(recorder, found))
+        result = bound.kernel(k, *arguments)
+        results = result if isinstance(result, tuple | list) else (result,)
+        if not each.outputs:
+            results = ()
+        if len(results) != len(each.outputs):
+            raise NotRecordable("the kernel gave another number of outputs")
+        for variable, value, kind in k.writes:
+            held = draft.variables[variable.name]
+            view = value.view if isinstance(value, Traced) else recorder.constant(value)
+            self._write(held, view, kind, node)
+        found_views: list[Any] = []
+        for i, one in enumerate(results):
+            if isinstance(one, TracedVariable):
+                found_views.append(one.name)
+                continue
+            dtype, shape = node.output_dtypes[i].np_dtype, node.output_shapes[i]
+            if one.dtype != dtype or not shape.is_compatible_with(one.shape):
+                raise NotRecordable(f"the kernel gave {one.dtype}{list(one.shape)}")
+            found_views.append(one.view if isinstance(one, Traced) else np.asarray(one))
+        return found_views
+
+    def _reader(self, name: str) -> Callable[[Any], Traced]:
+        return lambda node: Traced(self._draft.recorder, self._held(name, node))
+
+    def _assign(self, each: Compute, node: StageNode, inputs: Sequence[Any]) -> None:
+        item, _ = self.linear.sources[self._draft.variables[inputs[0]].reference]
+        view = self._view(each.inputs[1]) if not isinstance(inputs[1], str) else None
+        shape = item.node.attrs["shape"].dims_or_none
+        if view is None or shape != view.shape or not node.attrs["validate_shape"]:
+            raise NotRecordable("an assignment whose shapes are not known to be equal")
+        self._write(self._draft.variables[inputs[0]], view, "assign", node)
+        if each.outputs[0] >= 0:
+            self._draft.known[each.outputs[0]] = inputs[0]
+
+    def _write(self, use: Use, view: View, kind: str, node: StageNode) -> None:
+        if self._inside or use.kind:
+            raise NotRecordable("a variable that is written in a branch or a loop, or twice")
+        item, _ = self.linear.sources[use.reference]
+        if item.node.attrs["shape"].dims_or_none != view.shape:
+            raise NotRecordable(f"the shape of variable '{item.name}' changes")
+        use.now, use.kind, use.writer = view, kind, node
+
+    # Branches and loops.
+
+    def _flag(self, flag: int) -> View:
+        key = -1 - flag
+        found = self._draft.known.get(key)
+        if found is None:
+            found = self._draft.known[key] = self._draft.recorder.new(np.dtype(np.bool_), ())
+        view: View = found
+        return view
+
+    def _move(self, move: Move) -> None:
+        recorder = self._draft.recorder
+        if move.slot in move.item.derefs or move.index >= 0:
+            raise NotRecordable("a Merge of references, or whose index is asked for")
+        source = self._view(move.source)
+        target = self._draft.known.get(move.target)
+        if target is None:
+            target = self._draft.known[move.target] = recorder.new(source.dtype, source.shape)
+        if target.shape != source.shape or target.dtype != source.dtype:
+            raise NotRecordable("the sides of a Merge have different shapes")
+        skip = None
+        if move.flag >= 0:
+            skip = recorder.label()
+            recorder.mark_step("jump_if_true", skip, [self._flag(move.flag)])
+            recorder.fill(self._flag(move.flag), True)
+        recorder.copy(source, target)
+        if skip is not None:
+            recorder.mark_step("place", skip)
+
+    def _blocks(self, *blocks: Block) -> None:
+        self._inside += 1
+        for block in blocks:
+            for each in block.code:
+                self._lower(each)
+        self._inside -= 1
+
+    def _branch(self, branch: Branch) -> None:
+        recorder = self._draft.recorder
+        test = self._flag(branch.test.value) if branch.test.is_flag else self._view(branch.test.value)
+        recorder.check_condition(test)
+        otherwise, over = recorder.label(), recorder.label()
+        for inner in (*branch.then.code, *branch.orelse.code):
+            # A constant on both sides, say: the buffer of what a Merge gives must be known before the sides part.
+            if isinstance(inner, Move) and inner.target not in self._draft.known:
+                self._announce(inner)
+        recorder.mark_step("jump_if_false", otherwise, [test])
+        self._blocks(branch.then)
+        if branch.orelse:
+            recorder.mark_step("jump", over)
+        recorder.mark_step("place", otherwise)
+        self._blocks(branch.orelse)
+        recorder.mark_step("place", over)
+
+    def _announce(self, move: Move) -> None:
+        node = self.nodes[move.item.node.name]
+        dims = node.output_shapes[0].dims_or_none
+        if dims is not None and None not in dims:
+            made = self._draft.recorder.new(node.output_dtypes[0].np_dtype, dims)  # type: ignore[arg-type]  # just asked
+            self._draft.known[move.target] = made
+
+    def _loop(self, loop: Loop) -> None:
+        draft, recorder = self._draft, self._draft.recorder
+        draft.loops += 1
+        if loop.test is None:
+            self._blocks(loop.cond)
+            return
+        if loop.indices:
+            raise NotRecordable("a loop variable's Merge whose index is asked for")
+        starts = [(target, self._view(source)) for target, source in loop.inits]
+        for target, start in starts:
+            variable = recorder.new(start.dtype, start.shape)
+            recorder.copy(start, variable)
+            draft.known[target] = variable
+        top, out = recorder.label(), recorder.label()
+        recorder.mark_step("loop")
+        recorder.mark_step("place", top)
+        self._blocks(loop.cond)
+        test = self._view(loop.predicate)
+        recorder.check_condition(test)
+        recorder.mark_step("jump_if_false", out, [test])
+        self._blocks(loop.body)
+        self._next(loop)
+        recorder.mark_step("jump", top)
+        recorder.mark_step("place", out)
+        recorder.mark_step("end")
+        self._blocks(loop.after)
+
+    def _next(self, loop: Loop) -> None:
+        """All loop variables at once take their next values."""
+        draft, recorder = self._draft, self._draft.recorder
+        pairs = [(draft.known[target], self._view(source)) for target, source in loop.nexts]
+        pairs = [(target, source) for target, source in pairs if target != source]
+        for target, source in pairs:
+            if target.shape != source.shape or target.dtype != source.dtype:
+                raise NotRecordable("a loop variable changes its shape")
+        targets = {target.slot for target, _ in pairs}
+        moved = []
+        for target, source in pairs:
+            if source.slot in targets:  # its old value goes elsewhere while it gets a new one
+                kept = recorder.new(source.dtype, source.shape)
+                recorder.copy(source, kept)
+                source = kept
+            moved.append((target, source))
+        for target, source in moved:
+            recorder.copy(source, target)
+            recorder.steps[-1].data = "next"

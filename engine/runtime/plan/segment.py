@@ -1,0 +1,383 @@
+"""A segment: recorded steps, laid out in memory and made a tape; and its runs.
+
+Buffers share one arena.  A buffer lives from the step that first touches it to the last one (to the end of a loop that it is
+older than); what does not live at the same time may lie in the same place.  An elementwise step writes over an operand that dies
+there, and what becomes a loop variable's next value is written where the variable is, where that changes nothing.
+
+A run needs a frame, with its arena, for itself: frames that are free are kept.  Arrays that a segment gives are new, or were
+given before and nobody holds them any more.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.runtime.plan.recording import Home, Recorder, Step
+
+if TYPE_CHECKING:
+    from engine.native.frame import Frame
+    from engine.native.layout import View
+    from engine.native.tape import Tape
+
+_ALIGN = 64
+_IN_TAPE = 256  # bytes: a larger constant is an array of its own
+_REUSED = 4096  # bytes: a smaller array is made anew each time, which is as fast
+_SPARE = 3  # arrays kept for one output: the one in use, the one before it, and one more
+_SAME_PLACE = frozenset("fdbBhHiIlLqQ?")  # dtypes whose loops give the same bits in place
+_FRAMES = 8  # that are kept for runs at the same time
+
+
+class Segment:
+    """The tape of a recorder's steps; `inputs` are the views that a run gets arrays for, `outputs` those that it gives.
+
+    ``run(check, *arrays)`` gives the outputs.  Arrays that do not lie as the tape wants them are copied; one of another shape or
+    dtype raises ValueError.
+    """
+
+    def __init__(self, recorder: Recorder, inputs: Sequence[View], outputs: Sequence[View]) -> None:
+        self.steps = _in_place(recorder, list(recorder.steps))
+        self.inputs = [(view.dtype, view.shape) for view in inputs]
+        self.outputs = [(view.dtype, view.shape) for view in outputs]
+        self.uses_blas = any(step.kind == "call" and step.data.name.startswith("gemm") for step in self.steps)
+        layout = _Layout(recorder, self.steps)
+        self.arena_bytes = layout.size
+        self.tape, self._constants = layout.build(inputs, outputs, recorder)
+        self._free: list[_Run] = []
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def run(self, check: Callable[[], None] | None, *arrays: Any) -> list[Any]:
+        """Run once; `check` is called now and then while a loop goes on."""
+        free = self._free
+        try:
+            mine = free.pop()
+        except IndexError:
+            mine = _Run(self)
+        given = [
+            array
+            if type(array) is np.ndarray
+            and array.shape == shape
+            and array.flags.c_contiguous
+            and array.dtype == dtype
+            else _fitted(array, dtype, shape)
+            for array, (dtype, shape) in zip(arrays, self.inputs, strict=True)
+        ]
+        made = [spare.take() for spare in mine.spares]
+        status = mine.frame.enter(*given, *made)
+        if status:
+            mine.frame.go_on(status, None, check)
+        if len(free) < _FRAMES:
+            free.append(mine)
+        return made
+
+
+class _Run:
+    """What one run at a time needs: a frame, its arena, and arrays to give."""
+
+    __slots__ = ("frame", "spares")
+
+    def __init__(self, segment: Segment) -> None:
+        from engine.native.frame import Frame
+
+        frame: Frame = Frame(segment.tape)
+        if "arena" in segment.tape.slots:
+            arena = np.empty(segment.arena_bytes + _ALIGN, np.uint8)
+            start = -arena.__array_interface__["data"][0] % _ALIGN
+            frame.bind(segment.tape.slot("arena"), arena[start:])
+        for slot, array in segment._constants:
+            frame.bind(slot, array)
+        self.frame = frame
+        self.spares = [_Spare(dtype, shape) for dtype, shape in segment.outputs]
+
+
+class _Spare:
+    """Arrays of one kind, given again once nobody else holds them."""
+
+    __slots__ = ("arrays", "dtype", "keeps", "shape")
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.arrays: list[Any] = []
+        self.keeps = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize >= _REUSED
+
+    def take(self) -> Any:
+        if not self.keeps:
+            return np.empty(self.shape, self.dtype)
+        arrays = self.arrays
+        for i in range(len(arrays)):
+            # One reference is the list's, one is that of the call itself.
+            if sys.getrefcount(arrays[i]) == 2:
+                return arrays[i]
+        made = np.empty(self.shape, self.dtype)
+        if len(arrays) < _SPARE:
+            arrays.append(made)
+        return made
+
+
+def _fitted(array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+    found = np.asarray(array)
+    if found.shape != shape or found.dtype != dtype:
+        raise ValueError(
+            f"a segment was given {found.dtype}{list(found.shape)}, and is for {dtype}{list(shape)}"
+        )
+    return np.require(found, dtype, ("C", "A")).reshape(shape)
+
+
+# Who may lie where.
+
+
+@dataclass(slots=True)
+class _Life:
+    first: int
+    last: int
+    reads: list[int] = field(default_factory=list)
+    writes: list[int] = field(default_factory=list)
+
+
+def _loops(steps: Sequence[Step]) -> list[tuple[int, int]]:
+    """The (first, last) steps of the loops, inner ones before outer ones."""
+    found, open_ = [], []
+    for at, step in enumerate(steps):
+        if step.kind == "loop":
+            open_.append(at)
+        elif step.kind == "end":
+            found.append((open_.pop(), at))
+    return found
+
+
+def _lives(steps: Sequence[Step]) -> dict[int, _Life]:
+    """By buffer: from which step to which it lives."""
+    lives: dict[int, _Life] = {}
+    for at, step in enumerate(steps):
+        for view in step.reads:
+            lives.setdefault(view.slot, _Life(at, at)).reads.append(at)
+        for view in step.writes:
+            lives.setdefault(view.slot, _Life(at, at)).writes.append(at)
+        for view in (*step.reads, *step.writes):
+            lives[view.slot].last = at
+    for first, last in _loops(steps):
+        for life in lives.values():
+            if life.first < first <= life.last:
+                life.last = max(life.last, last)
+    return lives
+
+
+def _in_place(recorder: Recorder, steps: list[Step]) -> list[Step]:
+    """Next values of loop variables are written where the variable is, if nothing reads its old value afterwards."""
+    lives = _lives(steps)
+    loops = _loops(steps)
+    same: dict[int, int] = {}
+    dropped: set[int] = set()
+    for at, step in enumerate(steps):
+        if step.data != "next":
+            continue
+        (source,), (target,) = step.reads, step.writes
+        if (
+            source.slot in same
+            or target.slot in same.values()
+            or not _may_move(recorder, steps, lives, loops, at)
+        ):
+            continue
+        same[source.slot] = target.slot
+        dropped.add(at)
+    if not same:
+        return steps
+
+    def moved(views: Sequence[View]) -> tuple[View, ...]:
+        return tuple(replace(view, slot=same[view.slot]) if view.slot in same else view for view in views)
+
+    return [
+        replace(step, reads=moved(step.reads), writes=moved(step.writes))
+        for at, step in enumerate(steps)
+        if at not in dropped
+    ]
+
+
+def _may_move(
+    recorder: Recorder, steps: Sequence[Step], lives: dict[int, _Life], loops: list[tuple[int, int]], at: int
+) -> bool:
+    (source,), (target,) = steps[at].reads, steps[at].writes
+    mine, theirs = lives[source.slot], lives[target.slot]
+    inner = [loop for loop in loops if loop[0] < at < loop[1]]
+    if not inner or recorder.buffers[source.slot].home is not Home.ARENA or not recorder.whole(source):
+        return False
+    first, last = max(inner, key=lambda loop: loop[0])
+    if not first < mine.first <= mine.last <= last or source.dtype.char not in _SAME_PLACE:
+        return False
+    born = mine.first
+    made = steps[born]
+    if born not in mine.writes or made.kind not in ("ufunc", "select", "copy", "cast"):
+        return False
+    for read in theirs.reads:
+        if first < read < last and read >= born:
+            # Reading what it overwrites is allowed to the step itself, element by element.
+            if read != born or made.kind != "ufunc":
+                return False
+            if any(
+                view.slot == target.slot
+                and (view.shape, view.strides, view.offset) != (target.shape, target.strides, 0)
+                for view in made.reads
+            ):
+                return False
+            if made.writes[0].shape != target.shape:
+                return False
+    # Nobody else gives this variable a value in the loop.
+    return sum(first < write < last for write in theirs.writes) == 1
+
+
+class _Layout:
+    """Where each buffer lies, and the tape over it."""
+
+    def __init__(self, recorder: Recorder, steps: Sequence[Step]) -> None:
+        self.recorder = recorder
+        self.steps = steps
+        self.size = 0
+        self.offsets: dict[int, int] = {}
+        self._place(_lives(steps))
+
+    def _place(self, lives: dict[int, _Life]) -> None:
+        over = self._overwritten(lives)
+        roots: dict[int, list[int]] = {}
+        for slot in lives:
+            if self.recorder.buffers[slot].home is Home.ARENA:
+                root = slot
+                while root in over:
+                    root = over[root]
+                roots.setdefault(root, []).append(slot)
+        groups = sorted(
+            (
+                min(lives[slot].first for slot in slots),
+                max(lives[slot].last for slot in slots),
+                max(self.recorder.buffers[slot].nbytes for slot in slots),
+                slots,
+            )
+            for slots in roots.values()
+        )
+        busy: list[tuple[int, int, int]] = []  # (last, offset, size)
+        for first, last, nbytes, slots in groups:
+            size = max(-(-nbytes // _ALIGN) * _ALIGN, _ALIGN)
+            busy = [each for each in busy if each[0] >= first]
+            offset = 0
+            for _, start, length in sorted(busy, key=lambda each: each[1]):
+                if offset + size <= start:
+                    break
+                offset = max(offset, start + length)
+            busy.append((last, offset, size))
+            self.size = max(self.size, offset + size)
+            for slot in slots:
+                self.offsets[slot] = offset
+
+    def _overwritten(self, lives: dict[int, _Life]) -> dict[int, int]:
+        """Outputs of elementwise steps by the operand whose place they take."""
+        found: dict[int, int] = {}
+        taken: set[int] = set()
+        whole, buffers = self.recorder.whole, self.recorder.buffers
+        for at, step in enumerate(self.steps):
+            if step.kind != "ufunc" or len(step.writes) != 1:
+                continue
+            (out,) = step.writes
+            if (
+                lives[out.slot].first != at
+                or not whole(out)
+                or buffers[out.slot].home is not Home.ARENA
+                or out.dtype.char not in _SAME_PLACE
+            ):
+                continue
+            for view in step.reads:
+                if (
+                    view.slot not in taken
+                    and buffers[view.slot].home is Home.ARENA
+                    and lives[view.slot].last == at
+                    and whole(view)
+                    and view.shape == out.shape
+                    and view.dtype.itemsize == out.dtype.itemsize
+                    and view.dtype.char in _SAME_PLACE
+                    and all(other.slot != view.slot or other == view for other in step.reads)
+                ):
+                    found[out.slot] = view.slot
+                    taken.add(view.slot)
+                    break
+        return found
+
+    def build(
+        self, inputs: Sequence[View], outputs: Sequence[View], recorder: Recorder
+    ) -> tuple[Tape, list[tuple[int, Any]]]:
+        """The tape, and the constants that its frames are to bind."""
+        from engine.native.tape import TapeBuilder
+
+        builder = TapeBuilder()
+        slots: dict[int, tuple[int, int]] = {}
+        for i, view in enumerate(inputs):
+            slots[view.slot] = builder.input(f"in{i}"), 0
+        for i, view in enumerate(outputs):
+            slots[view.slot] = builder.input(f"out{i}"), 0
+        if self.size:
+            arena = builder.slot("arena")
+            for slot, offset in self.offsets.items():
+                slots[slot] = arena, offset
+        constants = []
+        for buffer in recorder.buffers:
+            if buffer.home is Home.CONSTANT and buffer.value is not None:
+                if buffer.value.nbytes <= _IN_TAPE:
+                    view = builder.constant(buffer.value)
+                    slots[buffer.number] = view.slot, view.offset
+                else:
+                    slot = builder.slot(f"c{buffer.number}")
+                    slots[buffer.number] = slot, 0
+                    constants.append((slot, np.require(buffer.value, requirements=("C", "A"))))
+
+        def at(view: View) -> View:
+            slot, offset = slots[view.slot]
+            return replace(view, slot=slot, offset=view.offset + offset)
+
+        for step in self.steps:
+            _append(builder, step, [at(view) for view in step.reads], [at(view) for view in step.writes])
+        return builder.build(), constants
+
+
+def _append(builder: Any, step: Step, reads: list[View], writes: list[View]) -> None:
+    kind = step.kind
+    if kind == "ufunc":
+        builder.ufunc(step.data, reads, writes)
+    elif kind == "select":
+        builder.select(*reads, *writes)
+    elif kind in ("copy", "cast"):
+        getattr(builder, kind)(*reads, *writes)
+    elif kind == "fill":
+        builder.fill(writes[0], step.data)
+    elif kind == "reduce":
+        name, axes = step.data
+        builder.reduce(name, reads[0], writes[0], axes)
+    elif kind == "call":
+        _append_call(builder, step.data, [*reads, *writes])
+    elif kind == "place":
+        builder.place(step.data)
+    elif kind == "jump":
+        builder.jump(step.data)
+    elif kind in ("jump_if_false", "jump_if_true"):
+        getattr(builder, kind)(reads[0], step.data)
+
+
+def _append_call(builder: Any, kernel: Any, operands: list[View]) -> None:
+    from engine.runtime.plan.threads import parallel_for
+
+    for phase in kernel.phases:
+        arguments = [(operands[i].slot, operands[i].offset) for i in phase.args]
+        shared = phase.extent > phase.grain
+        builder.call(
+            phase.address,
+            arguments,
+            0,
+            phase.extent,
+            name=kernel.name,
+            parallel=parallel_for() if shared else 0,
+            grain=phase.grain,
+            keep=kernel,
+        )

@@ -1,0 +1,93 @@
+"""Specialisations of a plan: for the shapes that its feeds have, with machine code for all that has fixed shapes then.
+
+A plan without a specialisation runs as Python that works for any shapes.  A combination of shapes is worth one when it has come
+a few times (at once if there is a loop); where shapes keep changing, the number of combinations is bounded, and those beyond run
+as Python.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.runtime import step
+from engine.runtime.plan import python
+from engine.runtime.plan.ir import Linear, Native
+
+if TYPE_CHECKING:
+    from engine.runtime.executable import Executable
+
+Shapes = tuple[tuple[int, ...], ...]
+
+MOST = 8  # combinations of shapes of one plan that get a specialisation
+_WORTH = 3  # runs with the same shapes
+
+
+@dataclass(slots=True, eq=False)
+class Special:
+    """A specialisation: the linear program with segments, and as Python that calls them.
+
+    `refused`: (instruction, reason) for what could not be in a segment.
+    """
+
+    linear: Linear
+    program: python.PythonProgram
+    segments: list[Native]
+    refused: list[tuple[Any, str]]
+
+    @property
+    def uses_blas(self) -> bool:
+        return any(native.segment.uses_blas for native in self.segments)
+
+
+class Specials:
+    """The specialisations of one plan, by the shapes of its feeds.  Nothing is compiled where llvmlite is missing."""
+
+    def __init__(self, linear: Linear, executable: Executable, exact: bool) -> None:
+        self.linear = linear
+        self.executable = executable
+        self.exact = exact
+        self.made: dict[Shapes, Special | None] = {}
+        self.runs: dict[Shapes, int] = {}
+        self.worth = 1 if linear.loops else _WORTH
+        self._lock = threading.Lock()
+
+    def find(self, feeds: Sequence[Any]) -> Special | None:
+        """The specialisation for a run with these feeds, made if it is time; None: there is none."""
+        shapes = tuple([feed.shape for feed in feeds])
+        try:
+            return self.made[shapes]
+        except KeyError:
+            return self._look(shapes)
+
+    def _look(self, shapes: Shapes) -> Special | None:
+        with self._lock:
+            if shapes in self.made:
+                return self.made[shapes]
+            if len(self.made) >= MOST:
+                return None
+            if len(self.runs) > 64 * MOST:
+                self.runs.clear()
+            self.runs[shapes] = self.runs.get(shapes, 0) + 1
+            if self.runs[shapes] < self.worth:
+                return None
+            made = self.made[shapes] = self.make(shapes)
+            return made
+
+    def make(self, shapes: Shapes) -> Special | None:
+        """The specialisation for feeds of these shapes; None if no part of the program gets machine code."""
+        from engine.native import compiler
+        from engine.runtime.plan.lower import Lowering
+        from engine.runtime.plan.shapes import nodes_with_shapes
+
+        if not compiler.available():
+            return None
+        nodes = nodes_with_shapes(self.linear, self.executable.program, shapes)
+        lowering = Lowering(self.linear, self.executable, nodes, self.exact)
+        linear = lowering.run()
+        if not lowering.segments:
+            return None
+        program = python.write(linear, self.executable, checker=step.checker)
+        return Special(linear, program, lowering.segments, lowering.refused)
