@@ -1,238 +1,219 @@
 """Ours against TensorFlow, side by side: ``python benchmarks/compare.py --tf-python PATH/bin/python [CASE …]``.
 
-Each library lives in a process of its own; batches of calls alternate between the two, so that whatever else the machine does
-hits both.  Printed is ours ÷ TensorFlow, the median over the rounds, with the quartiles: smaller is better.  Both processes are
-pinned to the same cores.  The results of the two libraries are compared first; a case that disagrees is an error.
-
-Without `--tf-python` a virtual environment with `tensorflow-cpu` is made in ``.venv-tf`` (or used, if it is there).
+Each library lives in a process of its own; batches of calls alternate between them, so that whatever else the machine does hits
+all.  The results are compared first.  Printed is ours ÷ TensorFlow, the median over the rounds, with the quartiles: smaller is
+better.  ``benchmarks/README.md`` tells what is measured, and how.
 """
 
 from __future__ import annotations
 
-import datetime
-import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from cases import Case, all_cases
+from harness import machine, memory, report
+from harness.library import Library, LibraryError, python_of
+from harness.measure import FEWEST_ROUNDS, Row, Runners, measure
 
-class Library:
-    """A worker process."""
-
-    def __init__(self, name: str, python: str, cores: list[int]) -> None:
-        self.name = name
-        threads = str(len(cores))
-        self.process = subprocess.Popen(
-            [python, str(HERE / "worker.py"), name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "OPENBLAS_NUM_THREADS": threads,
-                "OMP_NUM_THREADS": threads,
-                "TF_NUM_INTRAOP_THREADS": threads,
-                "TF_NUM_INTEROP_THREADS": threads,
-                "TF_CPP_MIN_LOG_LEVEL": "3",
-                "CUDA_VISIBLE_DEVICES": "",
-            },
-        )
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(self.process.pid, cores)
-        self.versions = self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            fail(f"the {self.name} process ended; its message is above")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def ask(self, **question: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        print(json.dumps(question), file=self.process.stdin, flush=True)
-        return self._answer()
-
-    def seconds(self, case: str, calls: int) -> float:
-        return float(self.ask(measure=case, calls=calls)["seconds"])
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=30)
+LIBRARIES = {"ours": "engine", "theirs": "tensorflow", "torch": "torch", "jax": "jax"}
+SECONDS, QUICK_SECONDS = 6.0, 1.2
 
 
 @dataclass(frozen=True)
-class Row:
-    """One case's outcome; times in seconds, the medians over the rounds."""
+class Plan:
+    """What one run of the script does."""
 
-    title: str
-    ours: float
-    theirs: float
-    ratios: tuple[float, ...]
-
-    @property
-    def ratio(self) -> float:
-        return statistics.median(self.ratios)
+    cases: Sequence[Case]
+    pythons: dict[str, str]
+    threads: Sequence[int]
+    seconds: float
+    foreign: int
+    fewest: int
 
     @property
-    def quartiles(self) -> tuple[float, float]:
-        low, _, high = statistics.quantiles(self.ratios, n=4, method="inclusive")
-        return low, high
+    def rivals(self) -> list[str]:
+        return [who for who in self.pythons if who in report.RIVALS]
 
 
 def fail(message: str) -> NoReturn:
     raise click.ClickException(message)
 
 
-def tensorflow_python() -> str:
-    """A Python that has TensorFlow, in a virtual environment that is made if need be (half a gigabyte is downloaded)."""
-    folder = ROOT / ".venv-tf"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        click.echo(f"making {folder} with tensorflow-cpu", err=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "tensorflow-cpu"], check=True)
-    return str(python)
+def runners_of(case: Case, libraries: dict[str, Library]) -> Runners:
+    """Who runs what for this case's row."""
+    if case.against is not None:
+        return {"ours": (libraries["ours"], case.name), "theirs": (libraries["ours"], case.against)}
+    return {who: (library, case.name) for who, library in libraries.items() if case.runs_on(library.name)}
 
 
-def agree(case: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """The two libraries computed the same, or an error."""
-    if ours["shape"] != theirs["shape"] or not np.allclose(
-        ours["values"], theirs["values"], rtol=1e-4, atol=1e-5
-    ):
-        fail(f"{case}: results differ\n  ours       {ours}\n  TensorFlow {theirs}")
+def cores_for(threads: int) -> list[int]:
+    """The cores for so many threads."""
+    cores = machine.available_cores()
+    if threads > len(cores):
+        fail(f"--threads {threads}: this process may use {len(cores)} cores")
+    return cores[:threads]
 
 
-def calls_for(library: Library, case: str, batch: float) -> int:
-    """How many calls fill `batch` seconds, after enough of them to be warm."""
-    calls = 1
-    while True:
-        taken = library.seconds(case, calls) * calls
-        if taken > batch / 4 or calls >= 1 << 20:
-            return max(1, round(calls * batch / max(taken, 1e-9)))
-        calls *= 4
+def measure_all(plan: Plan, threads: int, versions: dict[str, dict[str, str]]) -> list[Row]:
+    """The rows of one table; `versions` is filled in with what each library says of itself."""
+    cores = cores_for(threads)
+    libraries: dict[str, Library] = {}
+    rows = []
+    try:
+        for who, python in plan.pythons.items():
+            libraries[who] = Library(LIBRARIES[who], python, cores)
+            versions[who] = libraries[who].versions
+        title = report.key(threads, plan.foreign)
+        progress = Console(stderr=True)
+        with machine.Foreign(plan.foreign, cores):
+            for case in track(plan.cases, console=progress, description=title, transient=True):
+                row = measure(case, runners_of(case, libraries), plan.seconds, plan.fewest)
+                if plan.foreign:
+                    row.target = report.FOREIGN_TARGET
+                rows.append(row)
+    except LibraryError as error:
+        fail(str(error))
+    finally:
+        for library in libraries.values():
+            library.close()
+    return rows
 
 
-def compare(case: str, title: str, ours: Library, theirs: Library, rounds: int, batch: float) -> Row:
-    """Measure one case: `rounds` pairs of batches, in turns first ours and first theirs."""
-    agree(case, ours.ask(prepare=case), theirs.ask(prepare=case))
-    pair = (ours, theirs)
-    calls = {library: calls_for(library, case, batch) for library in pair}
-    times: dict[Library, list[float]] = {library: [] for library in pair}
-    for i in range(rounds):
-        for library in pair if i % 2 == 0 else pair[::-1]:
-            times[library].append(library.seconds(case, calls[library]))
-    ratios = tuple(a / b for a, b in zip(times[ours], times[theirs], strict=True))
-    return Row(title, statistics.median(times[ours]), statistics.median(times[theirs]), ratios)
-
-
-def duration(seconds: float) -> str:
-    """Seconds with a unit that suits."""
-    for limit, scale, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
-        if seconds < limit:
-            return f"{seconds * scale:.3g} {unit}"
-    return f"{seconds:.3g} s"
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    low, high = row.quartiles
-    return row.title, duration(row.ours), duration(row.theirs), f"{row.ratio:.3g}", f"{low:.3g} – {high:.3g}"
-
-
-HEADINGS = ("case", "ours", "TensorFlow", "ours ÷ TensorFlow", "quartiles")
-
-
-def machine() -> str:
-    """Processor and cores in one line."""
-    model = platform.processor() or platform.machine()
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        facts = dict(
-            (part.strip() for part in line.split(":", 1))
-            for line in listing.read_text().splitlines()
-            if ":" in line
-        )
-        vector = [name for name in ("avx2", "avx512f") if name in facts.get("flags", "").split()]
-        model = f"{facts.get('model name', model)}, {', '.join(vector)}"
-    return f"{model}; {os.cpu_count()} cores; {platform.system()} {platform.release()}"
-
-
-def markdown(rows: list[Row], ours: Library, theirs: Library, cores: list[int], rounds: int) -> str:
-    """The whole of RESULTS.md."""
-    lines = [
-        "# Ours against TensorFlow",
-        "",
-        "Written by `python benchmarks/compare.py --markdown benchmarks/RESULTS.md`; the cases are in `benchmarks/cases/`.",
-        f"The ratio is the median over {rounds} alternating rounds, with its quartiles: smaller is better.",
-        "",
-        f"- date: {datetime.date.today().isoformat()}",
-        f"- machine: {machine()}; both libraries pinned to {len(cores)} core{'s' if len(cores) > 1 else ''}",
-        f"- Python {ours.versions['python']}, NumPy {ours.versions['numpy']}",
-        f"- TensorFlow {theirs.versions['tensorflow']} (`tf.compat.v1`, no v2 behaviour), NumPy {theirs.versions['numpy']}",
-        "",
-        "| " + " | ".join(HEADINGS) + " |",
-        "|---|--:|--:|--:|--:|",
-        *("| " + " | ".join(cells(row)) + " |" for row in rows),
+def measure_memory(plan: Plan, repeats: int) -> list[memory.Use]:
+    """The rows of the table of memory."""
+    pythons = {who: (LIBRARIES[who], python) for who, python in plan.pythons.items()}
+    chosen = [case for case in plan.cases if case.name in memory.CASES]
+    progress = Console(stderr=True)
+    return [
+        memory.measure(case, pythons, cores_for(plan.threads[0]), repeats)
+        for case in track(chosen, console=progress, description="memory", transient=True)
     ]
-    return "\n".join(lines) + "\n"
+
+
+def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], troubles: Sequence[str]) -> None:
+    """Print a table, and what could not be measured."""
+    table = Table(title=title)
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell.replace("**", "") for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=180)
+    console.print(table)
+    for trouble in troubles:
+        console.print(f"  {trouble}", markup=False)
+
+
+def facts_of(versions: dict[str, dict[str, str]]) -> list[str]:
+    """The machine and the versions, a line each."""
+    ours, theirs = versions["ours"], versions["theirs"]
+    facts = [
+        f"machine: {machine.describe()}; every library pinned to as many cores as it has threads",
+        f"Python {ours['python']}, NumPy {ours['numpy']}",
+        f"TensorFlow {theirs['tensorflow']} (`tf.compat.v1`, no v2 behaviour), NumPy {theirs['numpy']}",
+    ]
+    kinds = {"torch": "eager, CPU", "jax": "`jit`, CPU"}
+    return facts + [
+        f"{title} {versions[who][who]} ({kinds[who]})"
+        for who, title in report.RIVALS.items()
+        if who in versions
+    ]
+
+
+def _threads(_: click.Context, __: click.Parameter, value: str) -> list[int]:
+    counts = [int(part) if part.strip().isdigit() else 0 for part in value.split(",")]
+    if min(counts) < 1:
+        raise click.BadParameter("write it as 1 or 1,2")
+    return counts
 
 
 @click.command()
-@click.argument("cases", nargs=-1)
+@click.argument("names", metavar="[CASE]...", nargs=-1)
 @click.option("--tf-python", help="a Python that has TensorFlow; otherwise .venv-tf is made")
+@click.option("--torch-python", help="a Python that has PyTorch: a column for it; 'make' makes .venv-torch")
+@click.option("--jax-python", help="a Python that has JAX: a column for it; 'make' makes .venv-jax")
+@click.option("--threads", default="1", show_default=True, callback=_threads, help="a table each: 1,2")
+@click.option("--seconds", type=click.FloatRange(0.05), help=f"for one case, {SECONDS:g} if not told")
+@click.option("--quick", is_flag=True, help=f"{QUICK_SECONDS:g} seconds for one case")
 @click.option(
-    "--rounds", default=15, show_default=True, type=click.IntRange(2), help="pairs of batches a case"
+    "--foreign", default=0, type=click.IntRange(0), help="so many other processes keep the cores busy"
 )
-@click.option("--batch", default=0.2, show_default=True, help="seconds a batch")
-@click.option("--cores", default="0", show_default=True, help="the cores both are pinned to, such as 0,1")
-@click.option(
-    "--markdown", "target", type=click.Path(path_type=Path), help="write the table to this file, too"
-)
+@click.option("--memory", "of_memory", is_flag=True, help="measure the memory of training instead of times")
+@click.option("--markdown", type=click.Path(path_type=Path), help="write the tables into this file, too")
+@click.option("--list", "listing", is_flag=True, help="print the names of the cases")
 def main(
-    cases: tuple[str, ...], tf_python: str | None, rounds: int, batch: float, cores: str, target: Path | None
+    names: tuple[str, ...],
+    tf_python: str | None,
+    torch_python: str | None,
+    jax_python: str | None,
+    threads: list[int],
+    seconds: float | None,
+    quick: bool,
+    foreign: int,
+    of_memory: bool,
+    markdown: Path | None,
+    listing: bool,
 ) -> None:
-    """Compare this engine with TensorFlow on CASES (default: all)."""
-    sys.path.insert(0, str(HERE))
-    from cases import all_cases  # type: ignore[import-not-found,unused-ignore]
+    """Compare this engine with TensorFlow on each CASE (default: all).
 
+    The exit status is 1 if a case fails in a library or the results differ, whatever the times are.
+    """
     known = all_cases()
-    for name in cases:
+    if listing:
+        for case in known.values():
+            click.echo(f"{case.name:18} {case.title}")
+        return
+    for name in names:
         if name not in known:
             fail(f"there is no case '{name}'; there are: {', '.join(known)}")
-    pinned = [int(core) for core in cores.split(",")]
-    ours = Library("engine", sys.executable, pinned)
-    theirs = Library("tensorflow", tf_python or tensorflow_python(), pinned)
-    names = list(cases) or list(known)
-    console = Console()
-    rows = [
-        compare(name, known[name].title, ours, theirs, rounds, batch)
-        for name in track(names, console=Console(stderr=True), description="measuring", transient=True)
-    ]
-    ours.close()
-    theirs.close()
-    table = Table(*HEADINGS)
-    for row in rows:
-        table.add_row(*cells(row))
-    console.print(table)
-    if target is not None:
-        target.write_text(markdown(rows, ours, theirs, pinned, rounds), encoding="utf-8")
+    if names and markdown is not None:
+        fail("--markdown writes whole tables: name no cases")
+    pythons = {"ours": sys.executable, "theirs": python_of("tensorflow", tf_python)}
+    for who, given in (("torch", torch_python), ("jax", jax_python)):
+        if given is not None:
+            pythons[who] = python_of(who, given)
+    plan = Plan(
+        [known[name] for name in names or known],
+        pythons,
+        threads,
+        seconds or (QUICK_SECONDS if quick else SECONDS),
+        foreign,
+        2 if quick else FEWEST_ROUNDS,
+    )
+    rivals, versions, sections = plan.rivals, {}, {}
+    troubles: list[str] = []
+    if of_memory:
+        uses = measure_memory(plan, 1 if quick else 3)
+        troubles = report.problems(uses)
+        rows = [report.memory_cells(use, rivals) for use in uses]
+        show("memory of training", report.memory_headings(rivals), rows, troubles)
+        sections["memory"] = report.memory_section(uses, rivals)
+        for who, python in pythons.items():
+            library = Library(LIBRARIES[who], python, cores_for(1))
+            versions[who] = library.versions
+            library.close()
+    else:
+        for count in threads:
+            title, load = report.key(count, foreign), machine.load()
+            measured = measure_all(plan, count, versions)
+            found = report.problems(measured)
+            troubles += found
+            show(title, report.headings(rivals), [report.cells(row, rivals) for row in measured], found)
+            sections[title] = report.timing_section(title, measured, rivals, load=load, seconds=plan.seconds)
+    if markdown is not None:
+        report.write(markdown, facts_of(versions), sections)
+    sys.exit(1 if troubles else 0)
 
 
 if __name__ == "__main__":
