@@ -125,6 +125,7 @@ from engine.op.unsorted_segment import *
 from engine.op.registry import raw as raw_ops
 from engine.op import fused as _fused
 from engine.op import fused_elementwise as _fused_elementwise
+from engine.op import layer_norm as _layer_norm
 from engine.op import operators as _operators
 from engine.op import sendrecv as _sendrecv
 from engine.op import function_ops as _function_ops

@@ -178,6 +178,10 @@ class Accelerator(Device):
         )
         return host if small else self.put(host)
 
+    def name_array(self, array: Any, label: str) -> None:
+        if isinstance(array, self.backend.array_type):
+            self.backend.name(array, label)
+
     def _copy_between(self, array: Any, source: Accelerator) -> Any:
         with source._lock:
             source._check_owner(array, self._called())

@@ -25,6 +25,7 @@ _FLOPS = {
     "int32": 34e12,
     "int64": 17e12,
 }
+_UNNAMED = "a copy from the host"  # until somebody says what tensor it is
 
 
 class CupyEvent:
@@ -113,7 +114,7 @@ class CupyBackend:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> Any:
         array = self.cupy.empty(shape, dtype)
-        self.name(array, label or "a copy from the host")
+        self.name(array, label or _UNNAMED)
         return array
 
     def allocate(self, size: int) -> Any:
@@ -156,7 +157,7 @@ class CupyBackend:
     def name(self, array: Any, label: str, *, again: bool = False) -> None:
         key, names = id(array), self._names
         known = names.get(key)
-        if again or known is None or known[0]() is not array:
+        if again or known is None or known[0]() is not array or known[1] == _UNNAMED:
             names[key] = (weakref.ref(array, lambda _: names.pop(key, None)), label)
 
     def statistics(self) -> Statistics:

@@ -138,11 +138,15 @@ class Device:
         return self.name[len(TASK) :]
 
     def kernel(self, opdef: OpDef, dtypes: Sequence[DType]) -> Kernel | None:
-        """The kernel of `opdef` for these input and output dtypes on this device, or None if there is none."""
-        for kind in self.kinds:
-            found = opdef.kernel_for(kind, dtypes)
-            if found is not None:
-                return found
+        """The kernel of `opdef` for these input and output dtypes on this device, or None if there is none.
+
+        One registered for any of `kinds`, the most specific first; or else the body that all devices share.
+        """
+        for find in (opdef.own_kernel_for, opdef.kernel_for):
+            for kind in self.kinds:
+                found = find(kind, dtypes)
+                if found is not None:
+                    return found
         return None
 
     @property
@@ -163,6 +167,9 @@ class Device:
     def copy(self, array: Any, source: Device) -> Any:
         """`array`, which is in `source`'s memory (or, as small integers mostly are, in the host's), in this device's memory."""
         return self.put(source.get(array))
+
+    def name_array(self, array: Any, label: str) -> None:
+        """`array`, which was brought here, is the tensor `label`, for those who ask what is alive."""
 
     # Running.
 

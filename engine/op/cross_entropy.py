@@ -46,8 +46,8 @@ def _log_sum(xp: Any, logits: Any) -> tuple[Any, Any, Any, Any]:
     return shifted, exp, total, xp.log(total)
 
 
-def _softmax_cross_entropy(k: Any, features: Any, labels: Any) -> Any:
-    xp, dtype = k.xp, features.dtype
+def _two_alike(xp: Any, features: Any, labels: Any) -> tuple[Any, Any]:
+    """Logits and labels of one shape.  Raises InvalidArgumentError if they are not matrices that broadcast."""
     if features.ndim != 2 or labels.ndim != 2:
         raise invalid(
             f"logits and labels must be 2-D: got shapes {shape_text(features.shape)} and {shape_text(labels.shape)}",
@@ -60,6 +60,12 @@ def _softmax_cross_entropy(k: Any, features: Any, labels: Any) -> Any:
                 "logits and labels must be broadcastable: "
                 f"logits_size={shape_text(features.shape)} labels_size={shape_text(labels.shape)}",
             ) from None
+    return features, labels
+
+
+def _softmax_cross_entropy(k: Any, features: Any, labels: Any) -> Any:
+    xp, dtype = k.xp, features.dtype
+    features, labels = _two_alike(xp, features, labels)
     if features.size == 0:
         return xp.zeros(features.shape[:1], dtype), xp.zeros(features.shape, dtype)
     logits, targets = _widened(features), _widened(labels)
@@ -126,6 +132,16 @@ op(
     samples=_softmax_cross_entropy_samples,
     reference=_softmax_cross_entropy_reference,
 )
+
+
+@register_kernel("SoftmaxCrossEntropyWithLogits", device="CUDA")
+def _fused_cross_entropy(k: Any, features: Any, labels: Any) -> Any:
+    """One CUDA kernel for the losses and their gradient."""
+    xp = k.xp
+    features, labels = _two_alike(xp, features, labels)
+    if not features.size:
+        return xp.zeros(features.shape[:1], features.dtype), xp.zeros(features.shape, features.dtype)
+    return cuda.cross_entropy(xp, features, labels)
 
 
 def _check_labels(k: Any, features: Any, labels: Any) -> None:
@@ -204,11 +220,7 @@ op(
 )
 
 
-@register_kernel(
-    "SparseSoftmaxCrossEntropyWithLogits",
-    device="CUDA",
-    dtypes=(dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64),
-)
+@register_kernel("SparseSoftmaxCrossEntropyWithLogits", device="CUDA")
 def _fused_sparse_cross_entropy(k: Any, features: Any, labels: Any) -> Any:
     """One CUDA kernel for the losses and their gradient."""
     _check_labels(k, features, labels)

@@ -1,7 +1,8 @@
 """Convolution of NHWC images as one matrix product, and the products that are its gradients.
 
 Every window of an image is copied out into one row (im2col: a copy through strides); rows times filters is the convolution.
-A few images are done at a time, so that the copied windows stay in the cache.
+A few images are done at a time, so that the copied windows stay in the cache.  On a GPU the copies are kernels of their own
+(`engine.op.cuda_images`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.op import cuda_images
 from engine.op.windows import Windows
 
 _CACHED_BYTES = 1 << 21  # of copied windows at once on the CPU
@@ -22,8 +24,11 @@ def _images_at_once(xp: Any, window: Windows, channels: int, itemsize: int) -> i
     return int(max(1, budget // max(rows * channels * itemsize, 1)))
 
 
-def _copied_windows(xp: Any, padded: Any, window: Windows) -> Any:
-    """All windows of `padded` [n, h, w, c] as rows: [n · oh · ow, kh · kw · c]."""
+def _copied_windows(xp: Any, images: Any, window: Windows) -> Any:
+    """All windows of `images` [n, h, w, c] as rows: [n · oh · ow, kh · kw · c]."""
+    if hasattr(xp, "RawKernel"):
+        return cuda_images.im2col(xp, images, window)
+    padded = window.pad(xp, images)
     count, _, _, channels = padded.shape
     by_image, by_row, by_column, by_channel = padded.strides
     view = xp.lib.stride_tricks.as_strided(
@@ -50,7 +55,7 @@ def forward(xp: Any, images: Any, filters: Any, window: Windows) -> Any:
     result = xp.empty((images.shape[0], *window.output, outputs), images.dtype)
     step = _images_at_once(xp, window, images.shape[3], images.itemsize)
     for i in range(0, images.shape[0], step):
-        rows = _copied_windows(xp, window.pad(xp, images[i : i + step]), window)
+        rows = _copied_windows(xp, images[i : i + step], window)
         part = result[i : i + step]
         xp.matmul(rows, matrix, out=part.reshape(-1, outputs))
     return result
@@ -67,9 +72,11 @@ def to_input(xp: Any, filters: Any, gradients: Any, window: Windows) -> Any:
     step = _images_at_once(xp, window, channels, gradients.itemsize)
     for i in range(0, count, step):
         part = gradients[i : i + step]
-        rows = (part.reshape(-1, outputs) @ matrix).reshape(
-            len(part), *window.output, height, width, channels
-        )
+        rows = part.reshape(-1, outputs) @ matrix
+        if hasattr(xp, "RawKernel"):
+            result[i : i + step] = cuda_images.col2im(xp, rows, window, channels)
+            continue
+        rows = rows.reshape(len(part), *window.output, height, width, channels)
         padded = window.empty_padded(xp, len(part), channels, gradients.dtype)
         for row in range(height):
             for column in range(width):
@@ -88,6 +95,6 @@ def to_filter(xp: Any, images: Any, gradients: Any, window: Windows) -> Any:
     result = xp.zeros((window.size[0] * window.size[1] * channels, outputs), gradients.dtype)
     step = _images_at_once(xp, window, channels, images.itemsize)
     for i in range(0, images.shape[0], step):
-        rows = _copied_windows(xp, window.pad(xp, images[i : i + step]), window)
+        rows = _copied_windows(xp, images[i : i + step], window)
         result += rows.T @ gradients[i : i + step].reshape(-1, outputs)
     return result.reshape(shape)

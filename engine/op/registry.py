@@ -128,14 +128,20 @@ class OpDef:
         None if there is neither: the shared body needs the host (`devices`), as whatever works on strings does.
         """
         present = set(dtypes)
-        for kind, accepted, kernel in self.kernels:
-            if kind == device_type and (accepted is None or present <= accepted):
-                return kernel
-        if device_type == "CPU":
-            return self.kernel
+        own = self.own_kernel_for(device_type, present)
+        if own is not None or device_type == "CPU":
+            return own or self.kernel
         if self.devices is not None and device_type not in self.devices:
             return None
         return None if any(dtype.base_dtype is string for dtype in present) else self.kernel
+
+    def own_kernel_for(self, device_type: str, dtypes: Iterable[DType]) -> Kernel | None:
+        """The kernel that was registered for `device_type` and these dtypes (`register_kernel`), or None."""
+        present = set(dtypes)
+        for kind, accepted, kernel in self.kernels:
+            if kind == device_type and (accepted is None or present <= accepted):
+                return kernel
+        return None
 
     def memory_of(self, node: Any) -> Memory:
         """Where the inputs and outputs of `node`, a node of this type, are on a device with memory of its own."""

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["in_top_k", "log_softmax", "softmax"]
 
 
-_IN_CUDA = (dtypes.float32, dtypes.float64)
-
-
 def _check_logits(logits: Any) -> None:
     if logits.ndim < 1:
         raise invalid("logits must have >= 1 dimension, got a scalar")
@@ -110,7 +107,7 @@ op(
     samples=_samples,
     reference=_row_by_row(_softmax_row),
 )
-register_kernel("Softmax", device="CUDA", dtypes=_IN_CUDA)(_fused_softmax(logarithm=False))
+register_kernel("Softmax", device="CUDA")(_fused_softmax(logarithm=False))
 
 op(
     "LogSoftmax(logits: T; T: floats) -> logsoftmax: T",
@@ -120,7 +117,7 @@ op(
     samples=_samples,
     reference=_row_by_row(lambda row: row - np.logaddexp.reduce(row)),
 )
-register_kernel("LogSoftmax", device="CUDA", dtypes=_IN_CUDA)(_fused_softmax(logarithm=True))
+register_kernel("LogSoftmax", device="CUDA")(_fused_softmax(logarithm=True))
 
 
 # Is the target among the k best?

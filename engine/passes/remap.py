@@ -1,13 +1,14 @@
 """Remap: a product or convolution and what follows it as one node, under TensorFlow's names.
 
-====================================================  =================
+====================================================  ===========================================================
 these, each read by the next only                     become one
-====================================================  =================
+====================================================  ===========================================================
 MatMul, bias, activation                              `_FusedMatMul`
 Conv2D, bias or batch normalization (inference),      `_FusedConv2D`
 another summand, activation
 batch normalization, Relu                             `_FusedBatchNormEx`
-====================================================  =================
+moments along the last axis, what they normalize      `_FusedLayerNorm` (ours; see `engine.passes.layer_norm`)
+====================================================  ===========================================================
 
 A bias is a BiasAdd, or an addition of a vector along the channels.  The result is the same bit for bit.  Where the option
 `remapping` is AGGRESSIVE, batch normalization with constant parameters after a convolution with a constant filter is folded into
@@ -27,6 +28,7 @@ import numpy as np
 from engine.op.fused import ACTIVATIONS
 from engine.op.fused_program import NAMES
 from engine.op.registry import OpDef, lookup
+from engine.passes import layer_norm
 from engine.passes.facts import Facts
 from engine.passes.fuse import in_words
 from engine.passes.rewrite import Draft, Edge
@@ -74,6 +76,7 @@ def run(draft: Draft, facts: Facts) -> None:
                 _fuse(match, draft)
         elif node.type in _NORMALIZATIONS:
             _fuse_normalization(node, draft, facts)
+    layer_norm.run(draft, facts)
 
 
 def _following(

@@ -55,9 +55,14 @@ def _conv(filters: int, images: int) -> Rule:
     return rule
 
 
+_PROGRAMS = frozenset(
+    {"_FusedElementwise", "_FusedLayerNorm"}
+)  # all that they do stands in their attr `program`
+
+
 def parts_of(node: StageNode) -> tuple[str, ...]:
     """What a fused node does one after the other beside its product, its convolution or its normalization; () for other nodes."""
-    if node.type == "_FusedElementwise":
+    if node.type in _PROGRAMS:
         return tuple(step.type for step in read(node.attrs["program"]).steps)
     if node.type == "_FusedBatchNormEx":
         activation: str = node.attrs["activation_mode"]
@@ -94,7 +99,7 @@ _ROWS: tuple[tuple[str, Rule], ...] = (
     ("_FusedMatMul", _fused(_matmul)),
     ("_FusedConv2D", _fused(_conv(1, -1))),
     ("_FusedBatchNormEx", _fused(_elementwise(100))),
-    ("_FusedElementwise", _fused(None)),
+    ("_FusedElementwise _FusedLayerNorm", _fused(None)),
     ("Conv2DBackpropInput", _conv(1, 2)),
     ("Conv2DBackpropFilter", _conv(-1, 2)),
     ("MaxPool AvgPool MaxPoolGrad MaxPoolGradGrad AvgPoolGrad", _pool),
@@ -169,7 +174,7 @@ def work_of(node: StageNode, input_shapes: Sequence[TensorShape], unknown: int) 
         for dims, dtype in zip((*inputs, *outputs), (*node.input_dtypes, *node.output_dtypes), strict=True)
     )
     # Each part of a fused node reads and writes whole arrays, of which the last and what comes from outside are counted already.
-    between = len(parts_of(node)) - (node.type == "_FusedElementwise")
+    between = len(parts_of(node)) - (node.type in _PROGRAMS)
     if between > 0:
         moved += 2 * between * math.prod(outputs[0]) * node.output_dtypes[0].size
     return Work(flops, moved)

@@ -61,15 +61,16 @@ def _on_device(device: Device, kernel: Callable[..., Any], k: Any, *inputs: Any)
 
 
 class Route:
-    """Where a _Send or _Recv leads: `prefix` begins its keys; the tensor goes from `source` to `destination`."""
+    """Where a _Send or _Recv leads: `prefix` begins its keys; `tensor`, a node's name, goes from `source` to `destination`."""
 
-    __slots__ = ("destination", "prefix", "source")
+    __slots__ = ("destination", "prefix", "source", "tensor")
 
     def __init__(self, item: Item, device_of: Callable[[str], Device]) -> None:
         attrs = item.node.attrs
         self.prefix = make_key(
             attrs["send_device"], attrs["send_device_incarnation"], attrs["recv_device"], attrs["tensor_name"]
         )
+        self.tensor = attrs["tensor_name"].split("_", 2)[-1]  # without "edge_3_"
         self.source = device_of(attrs["send_device"])
         self.destination = device_of(attrs["recv_device"])
 

@@ -49,6 +49,7 @@ class Transfers:
         route = self._routes[activation.item.index]
         if route.source is not route.destination and hasattr(token, "dtype"):
             token = route.destination.copy(token, route.source)
+            route.destination.name_array(token, route.tensor)
         return token, write
 
     def settle(self, run: list[Activation]) -> None:

@@ -1,64 +1,46 @@
 """The kernels written in CUDA, without a GPU: they compute what they should when C++ runs them, and NVRTC compiles them.
 
-Their arithmetic, indexing and barriers are run on the host, a thread for each thread; what that does not show is a GPU's own
-rounding, its memory model and its speed.
+Their arithmetic, indexing and barriers are run on the host, and the code that launches them; what that does not show is a GPU's
+own rounding, its memory model and its speed (`test_gpu.py`).
 """
 
 from __future__ import annotations
 
-import ctypes
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from host_cuda import HostCuda, nvrtc
 
-from engine.op import cuda
+from engine.op import cuda, cuda_images, im2col
 from engine.op import philox as reference
+from engine.op.windows import Windows, windows
+from engine.types.dtypes import as_dtype
 
-HERE = Path(__file__).parent
-THREADS = 8
-
-
-@pytest.fixture(scope="module", params=["float32", "float64"])
-def library(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, np.dtype[Any]]:
-    """The kernels, compiled for the host."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    folder = tmp_path_factory.mktemp("cuda")
-    text = (HERE / "cuda_on_host.cpp").read_text(encoding="utf-8")
-    source = folder / "kernels.cpp"
-    source.write_text(text.replace("\nKERNELS\n", cuda.ROWS + cuda.PHILOX), encoding="utf-8")
-    target = folder / "kernels.so"
-    flags = [
-        "-std=c++20",
-        "-O1",
-        "-pthread",
-        "-shared",
-        "-fPIC",
-        f"-DREAL={cuda.REALS[request.param]}",
-        f"-DTHREADS={THREADS}",
-    ]
-    done = subprocess.run(
-        [compiler, *flags, str(source), "-o", str(target)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(target)), np.dtype(request.param)
+TOLERANCE = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 1e-5, "float64": 1e-12}
 
 
-def pointer(array: Any) -> Any:
-    assert array.flags.c_contiguous
-    return ctypes.c_void_p(array.ctypes.data)
+@pytest.fixture(scope="module")
+def xp(tmp_path_factory: pytest.TempPathFactory) -> HostCuda:
+    return HostCuda(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture(params=list(cuda.REALS))
+def dtype(request: Any) -> np.dtype[Any]:
+    return np.dtype(as_dtype(request.param).np_dtype)
+
+
+def close(found: Any, wanted: Any, dtype: np.dtype[Any]) -> None:
+    assert found.dtype == dtype
+    tolerance = TOLERANCE[dtype.name]
+    np.testing.assert_allclose(found.astype(np.float64), wanted, rtol=tolerance, atol=tolerance)
 
 
 def rows_for(dtype: np.dtype[Any]) -> Any:
     rng = np.random.default_rng(0)
     for shape in ((1, 1), (3, 5), (4, 8), (2, 9), (5, 37)):
-        yield rng.normal(size=shape).astype(dtype) * 5
-    yield np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [0.0, -np.inf, 1.0]], dtype)
+        yield (rng.normal(size=shape) * 5).astype(dtype)
+    yield np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [0.0, -np.inf, 1.0]]).astype(dtype)
 
 
 def log_softmax(x: Any) -> Any:
@@ -67,76 +49,121 @@ def log_softmax(x: Any) -> Any:
 
 
 @pytest.mark.parametrize("logarithm", [False, True])
-def test_softmax(library: Any, logarithm: bool) -> None:
-    run, dtype = library
+def test_softmax(xp: HostCuda, dtype: np.dtype[Any], logarithm: bool) -> None:
     for x in rows_for(dtype):
-        found = np.full_like(x, 7)
-        run.run_softmax(x.shape[0], pointer(x), pointer(found), ctypes.c_longlong(x.shape[1]), int(logarithm))
         wanted = log_softmax(x) if logarithm else np.exp(log_softmax(x))
-        tolerance = 1e-5 if dtype == np.float32 else 1e-12
-        np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance)
+        close(cuda.softmax(xp, x, logarithm), wanted, dtype)
+    assert cuda.softmax(xp, x.reshape(3, 1, 3), logarithm).shape == (3, 1, 3)
 
 
-def test_a_nan_spoils_its_row_and_no_other(library: Any) -> None:
-    run, dtype = library
-    x = np.array([[1, np.nan, 2], [1, 2, 3]], dtype)
-    found = np.empty_like(x)
-    run.run_softmax(2, pointer(x), pointer(found), ctypes.c_longlong(3), 0)
+def test_a_nan_spoils_its_row_and_no_other(xp: HostCuda, dtype: np.dtype[Any]) -> None:
+    found = cuda.softmax(xp, np.array([[1, np.nan, 2], [1, 2, 3]]).astype(dtype), False).astype(np.float64)
     assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
 
 
-def test_sparse_cross_entropy(library: Any) -> None:
-    run, dtype = library
+def test_sparse_cross_entropy(xp: HostCuda, dtype: np.dtype[Any]) -> None:
     rng = np.random.default_rng(1)
     for x in rows_for(dtype):
         labels = rng.integers(0, x.shape[1], x.shape[0])
         labels[-1] = -1 if x.shape[0] > 3 else labels[-1]
-        loss, backprop = np.empty(x.shape[0], dtype), np.full_like(x, 7)
-        run.run_sparse_cross_entropy(
-            x.shape[0],
-            pointer(x),
-            pointer(labels),
-            pointer(loss),
-            pointer(backprop),
-            ctypes.c_longlong(x.shape[1]),
-        )
+        loss, backprop = cuda.sparse_cross_entropy(xp, x, labels.astype(np.int32))
         p = log_softmax(x)
         chosen = np.arange(x.shape[1])[None, :] == labels[:, None]
-        wanted = np.where(labels >= 0, -np.where(chosen, p, 0).sum(axis=1), np.nan)
-        tolerance = 1e-5 if dtype == np.float32 else 1e-12
-        np.testing.assert_allclose(loss, wanted, rtol=tolerance, atol=tolerance)
-        np.testing.assert_allclose(backprop, np.exp(p) - chosen, rtol=tolerance, atol=tolerance)
+        close(loss, np.where(labels >= 0, -np.where(chosen, p, 0).sum(axis=1), np.nan), dtype)
+        close(backprop, np.exp(p) - chosen, dtype)
 
 
-def test_philox_words_are_the_same(library: Any) -> None:
-    run, _ = library
-    u64 = ctypes.c_ulonglong
+def test_cross_entropy(xp: HostCuda, dtype: np.dtype[Any]) -> None:
+    rng = np.random.default_rng(2)
+    for x in list(rows_for(dtype))[:-1]:
+        labels = rng.dirichlet(np.ones(x.shape[1]), x.shape[0]).astype(dtype)
+        once = np.broadcast_to(labels[:1], x.shape)
+        turned = np.asfortranarray(labels)
+        for targets in (labels, once, turned):
+            loss, backprop = cuda.cross_entropy(xp, x, targets)
+            wide = targets.astype(np.float64)
+            close(loss, -(wide * log_softmax(x)).sum(axis=1), dtype)
+            close(backprop, np.exp(log_softmax(x)) - wide, dtype)
+
+
+def test_layer_norm(xp: HostCuda, dtype: np.dtype[Any]) -> None:
+    rng = np.random.default_rng(3)
+    epsilon = np.array(0.0625).astype(dtype)
+    for shape in ((1, 1), (3, 5), (2, 2, 37)):
+        x, scale, offset = (
+            (rng.normal(size=size) * 2 + 1).astype(dtype) for size in (shape, shape[-1:], shape[-1:])
+        )
+        wide = x.astype(np.float64)
+        normal = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 0.0625)
+        gain, shift = scale.astype(np.float64), offset.astype(np.float64)
+        close(cuda.layer_norm(xp, x, epsilon, None, None), normal, dtype)
+        close(cuda.layer_norm(xp, x, epsilon, scale, None), normal * gain, dtype)
+        close(cuda.layer_norm(xp, x, epsilon, None, offset), normal + shift, dtype)
+        close(cuda.layer_norm(xp, x, epsilon, scale, offset), normal * gain + shift, dtype)
+
+
+def test_philox_words_are_the_same(xp: HostCuda) -> None:
     for key, low, high in ((0, 0, 0), (2**64 - 1, 2**64 - 2, 2**64 - 1), (0x1234_5678_9ABC_DEF0, 5, 7)):
         offsets = np.array([0, 1, 2, 3, 2**32, 2**63, 2**64 - 1, 9, 10], np.uint64)
-        words = np.zeros((len(offsets), 4), np.uint32)
-        blocks = -(-len(offsets) // THREADS)
-        run.run_philox(
-            blocks, pointer(offsets), pointer(words), u64(len(offsets)), u64(key), u64(low), u64(high)
-        )
-        wanted = reference.words(np, reference.Stream(key, low, high), offsets)
-        np.testing.assert_array_equal(words, wanted)
+        found = cuda.philox(xp, offsets, key, low, high)
+        np.testing.assert_array_equal(found, reference.words(np, reference.Stream(key, low, high), offsets))
+
+
+# Convolution.
+
+
+def geometries() -> list[Windows]:
+    def made(image: Any, size: Any, stride: int, dilation: int, padding: str, explicit: Any = ()) -> Windows:
+        attrs = {
+            "strides": (1, stride, stride + 1, 1),
+            "dilations": (1, dilation, 1, 1),
+            "padding": padding,
+            "explicit_paddings": explicit,
+            "data_format": "NHWC",
+        }
+        return windows(attrs, image, size)
+
+    return [
+        made((5, 6), (3, 2), 1, 1, "SAME"),
+        made((7, 5), (3, 3), 2, 1, "VALID"),
+        made((8, 8), (2, 3), 2, 2, "SAME"),
+        made((4, 5), (3, 3), 1, 1, "EXPLICIT", (0, 0, 2, 1, 0, 3, 0, 0)),
+        made((3, 3), (2, 2), 3, 1, "VALID"),
+    ]
+
+
+@pytest.mark.parametrize("dtype_name", list(cuda_images.ELEMENTS))
+@pytest.mark.parametrize("number", range(5))
+def test_windows_out_of_images_and_back(xp: HostCuda, number: int, dtype_name: str) -> None:
+    """The same bits as the copies in NumPy, which the convolutions' own tests compare with plain loops."""
+    window = geometries()[number]
+    rng = np.random.default_rng(number)
+    images = (rng.normal(size=(3, *window.image, 2)) * 9).astype(dtype_name)
+    filters = (rng.normal(size=(*window.size, 2, 4)) * 9).astype(dtype_name)
+    gradients = (rng.normal(size=(3, *window.output, 4)) * 9).astype(dtype_name)
+    xp.launches.clear()
+    for function, left, right in (
+        (im2col.forward, images, filters),
+        (im2col.to_input, filters, gradients),
+        (im2col.to_filter, images, gradients),
+    ):
+        np.testing.assert_array_equal(function(xp, left, right, window), function(np, left, right, window))
+    assert xp.launches == ["im2col", "col2im", "im2col"]
 
 
 # With CuPy and NVIDIA's compiler at hand.
 
 
-@pytest.mark.parametrize("dtype", list(cuda.REALS))
-@pytest.mark.parametrize("name", list(cuda.SOURCES))
-def test_nvrtc_compiles_for_hopper(name: str, dtype: str) -> None:
-    pytest.importorskip("cupy")
-    from cupy.cuda import compiler
+@pytest.mark.parametrize("dtype_name", list(cuda.REALS))
+def test_nvrtc_compiles_the_kernels_of_rows_for_hopper(dtype_name: str) -> None:
+    nvrtc(cuda.ROWS, cuda.ROW_KERNELS, cuda.options(dtype_name))
 
-    try:
-        cubin, _ = compiler._NVRTCProgram(cuda.SOURCES[name], f"{name}.cu", method="cubin").compile(
-            ("-arch=sm_90", *cuda.options(dtype))
-        )
-    except Exception as error:
-        if type(error).__name__ != "DynamicLibNotFoundError":
-            raise
-        pytest.skip("no NVRTC: pip install nvidia-cuda-nvrtc-cu12, and its folder in LD_LIBRARY_PATH")
-    assert name.encode() in bytes(cubin)
+
+def test_nvrtc_compiles_philox_for_hopper() -> None:
+    nvrtc(cuda.PHILOX, ["philox"], cuda.options())
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("dtype_name", list(cuda_images.ELEMENTS))
+def test_nvrtc_compiles_the_copies_of_convolutions_for_hopper(dtype_name: str, wide: bool) -> None:
+    nvrtc(cuda_images.IMAGES, cuda_images.KERNELS, cuda_images.options(dtype_name, wide))

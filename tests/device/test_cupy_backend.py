@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from host_cuda import HostCuda
 from model_runs import nodes_of, run_node
 
 import engine as tf
@@ -176,6 +178,27 @@ def test_a_copy_in_a_kernel_and_a_copy_out() -> None:
         ("copy out", "d2h"),
         ("host waits for event of", "d2h"),
     ]
+
+
+def test_a_fused_node_is_one_launch_and_one_allocation(tmp_path: Path) -> None:
+    gpu, cupy = make()
+    host = HostCuda(tmp_path)
+    cupy.RawKernel = host.RawKernel  # type: ignore[attr-defined]
+    program = "t0 = Mul(x0, x1)\nt1 = Neg(t0)\nt2 = Relu(t1)"
+    with tf.Graph().as_default() as graph:
+        x = [tf.placeholder(tf.float32) for _ in range(2)]
+        tf.raw_ops._FusedElementwise(x, T=tf.float32, program=program, name="chain")
+    a, b = np.arange(6, dtype=np.float32).reshape(2, 3) - 3, np.array([1, -1, 2], np.float32)
+    there = [gpu.put(a), gpu.put(b)]
+    cupy.said.clear()
+    (found,) = run_node(gpu, nodes_of(graph)["chain"], there)
+    assert cupy.said == [
+        ("compute", "waits for", "h2d"),
+        ("compute", "waits for", "h2d"),
+        ("malloc", 24, "compute"),
+    ]
+    assert host.launches == ["fused"]
+    np.testing.assert_array_equal(gpu.get(found), np.maximum(-(a * b), 0))
 
 
 def test_what_it_says_of_itself() -> None:

@@ -143,6 +143,19 @@ def test_kernels_of_its_own_are_not_fused_away() -> None:
     assert types.count("Exp") == 1 and types.count("_FusedElementwise") == 2
 
 
+def test_kernels_of_all_its_kinds_go_before_the_shared_body() -> None:
+    class Both(Device):
+        type = "GPU"
+        kinds = ("FIXED2", "FIXED", "CPU")
+
+    speed = Speed(flops={"float32": 1e9}, bytes_per_second=1e9, launch_ns=10)
+    device = Both(0, description="", memory_limit=1, speed=speed)
+    negative, exp = lookup("Neg"), lookup("Exp")
+    assert negative is not None and exp is not None
+    assert device.kernel(negative, []) is negative.own_kernel_for("FIXED", []) is not None
+    assert device.kernel(exp, []) is exp.kernel
+
+
 def test_without_it_the_program_says_what_is_missing() -> None:
     with tf.Graph().as_default() as graph, tf.device("/device:FIXED:0"):
         y = tf.add(tf.constant(1.0), tf.constant(2.0))

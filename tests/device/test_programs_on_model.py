@@ -228,6 +228,43 @@ def test_out_of_memory_in_a_session_points_at_the_line() -> None:
         assert np.isfinite(session.run(y, {x: data(16, 64)}))  # and it goes on
 
 
+def test_out_of_memory_names_what_was_fed_and_what_is_a_variable() -> None:
+    with tf.Graph().as_default() as graph, tf.device("/gpu:0"):
+        x = tf.placeholder(tf.float32, [None, 64], name="images")
+        w = tf.Variable(tf.ones([64, 64]), name="weights")
+        y = tf.matmul(tf.matmul(x, w, name="hidden"), w, name="logits")
+        init = tf.global_variables_initializer()
+    with tf.Session(graph=graph, config=on_gpus(capacity=110_000)) as session:
+        session.run(init)
+        with pytest.raises(errors.ResourceExhaustedError, match="The largest tensors alive") as caught:
+            session.run(y, {x: data(200, 64)})
+    alive = caught.value.message.partition("alive:")[2]
+    assert "images" in alive and "16,384 bytes  weights" in alive and "a copy from the host" not in alive
+
+
+def test_run_metadata_says_that_times_are_a_models() -> None:
+    """Whatever a reader shows of a record (its label, its thread, its allocator), "modelled" is in it."""
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [4, 4])
+        with tf.device("/gpu:0"):
+            y = tf.matmul(x, x, name="product")
+        with tf.device("/cpu:0"):
+            z = tf.exp(y, name="host")
+    message = tf.RunMetadata()
+    with tf.Session(graph=graph, config=on_gpus()) as session:
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        session.run(z, {x: data(4, 4)}, options=options, run_metadata=message)
+    told = {each.device.rpartition("/device:")[2]: each for each in message.step_stats.dev_stats}
+    assert set(told) == {"CPU:0", "GPU:0"}
+    for name, stats in told.items():
+        modelled = name == "GPU:0"
+        labels = [record.timeline_label for record in stats.node_stats]
+        assert labels and all(label.endswith(" (modelled)") == modelled for label in labels)
+        assert all(("modelled" in thread) == modelled for thread in stats.thread_names.values())
+        allocators = {memory.allocator_name for record in stats.node_stats for memory in record.memory}
+        assert allocators <= ({"GPU:0 (modelled)"} if modelled else {"cpu"})
+
+
 Path_name = __file__.rsplit("/", 1)[-1]
 
 

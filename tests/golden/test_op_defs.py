@@ -19,6 +19,7 @@ from engine.types.dtypes import as_dtype, by_name
 # What the engine has of its own, and why; anything else must be TensorFlow's.
 OWN: dict[str, str] = {
     "_FusedElementwise": "TensorFlow's _UnaryOpsComposition takes unary ops only",
+    "_FusedLayerNorm": "TensorFlow has no op of it, and runs what it is written with",
     "_StackCopy": "a gradient taken inside a loop of what is outside of it reads the same history in each iteration",
     "_TensorArrayGradIn": "a gradient taken inside a loop of what is outside of it has an array of its own in each iteration",
 }

@@ -26,7 +26,7 @@ ANY = [
 
 
 # What TensorFlow cannot be asked: ops that it does not have, or not on the CPU.
-NOT_ASKED = frozenset({"_FusedElementwise", "_FusedBatchNormEx"})
+NOT_ASKED = frozenset({"_FusedElementwise", "_FusedLayerNorm", "_FusedBatchNormEx"})
 
 
 @dataclass(frozen=True)
