@@ -49,7 +49,7 @@ def _converter(graph: Graph, tensor: Tensor) -> Callable[[Any], Any]:
     dims = tensor._shape._dims
     rank = None if dims is None else len(dims)
     free = dims is None or all(size is None for size in dims)
-    array, ndarray = np.array, np.ndarray
+    array, asarray, ndarray = np.array, np.asarray, np.ndarray
     feedable = graph.is_feedable(tensor)
     scalar: type | None = None
     if feedable and rank in (None, 0):
@@ -75,7 +75,7 @@ def _converter(graph: Graph, tensor: Tensor) -> Callable[[Any], Any]:
                 ):
                     return array(value, order="C")
         elif kind is scalar and -limit <= value <= limit:
-            return array(value, dtype)
+            return asarray(value, dtype)
         return feed_array(graph, tensor, value)
 
     return convert

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -86,7 +87,7 @@ class Collector:
                     self._value_bytes += health.nbytes
             for write in writes:
                 if write.resource.kind != "rendezvous":
-                    self._writes.append(_described(write, row, activation, end_ns))
+                    self._writes.append(Written.of(write).told(row, item.index, frame.id, iteration, end_ns))
                 elif write.kind == "recv":
                     self._transfers.append((row, _transfer(write, activation, end_ns)))
             if len(self._rows) >= FLUSH_ROWS or self._value_bytes >= FLUSH_BYTES:
@@ -178,7 +179,7 @@ class Collector:
             self._tell("allocations", tuple(self._allocations))
             self._allocations = []
         if self._health:
-            self._tell("health", _health_batch(self._health), TraceLevel.VALUES)
+            self._tell("health", health_batch(self._health), TraceLevel.VALUES)
             self._health = []
         if self._values:
             self._tell("values", tuple(self._values), TraceLevel.FULL)
@@ -194,7 +195,8 @@ class Collector:
                 getattr(observer, method)(self.step, batch)
 
 
-def _health_batch(entries: Sequence[tuple[int, int, ArrayHealth]]) -> Health:
+def health_batch(entries: Sequence[tuple[int, int, ArrayHealth]]) -> Health:
+    """(row, slot, health) entries in columns."""
     return Health(
         row=np.array([row for row, _, _ in entries], np.int64),
         slot=np.array([slot for _, slot, _ in entries], np.int32),
@@ -238,28 +240,50 @@ def _transfer(write: Write, activation: Activation, end_ns: int) -> Transfer:
     )
 
 
-def _described(write: Write, row: int, activation: Activation, at_ns: int) -> ResourceWrite:
-    value = write.new
-    if isinstance(write.resource, Stack):
-        # Its value is a chain of all that it holds; what counts is the element that came or went.
-        cell = write.new if write.kind == "push" else write.old
-        value = cell[1] if cell is not None and write.kind in ("push", "pop") else None
-    is_array = isinstance(value, np.ndarray | np.generic)
-    if is_array:
-        summary = f"{value.dtype} {list(value.shape)}" if value.ndim else f"{value.dtype} {value!s}"
-    else:
-        summary = "" if value is None else repr(value)[:80]
-    return ResourceWrite(
-        row=row,
-        node=activation.item.index,
-        frame=activation.frame.id,
-        iteration=activation.iteration,
-        container=write.resource.container,
-        resource=write.resource.name,
-        kind=write.kind,
-        version=write.old_version + 1,
-        at_ns=at_ns,
-        nbytes=int(value.nbytes) if is_array else 0,
-        summary=summary,
-        key=-1 if write.key is NO_KEY else int(write.key),
-    )
+class Written(NamedTuple):
+    """What is told of a write, without what was written: of an array, dtype and shape, and its value if it is a scalar."""
+
+    container: str
+    resource: str
+    kind: str
+    version: int
+    key: int
+    nbytes: int
+    dtype: Any
+    shape: tuple[int, ...] | None
+    text: Any  # of a scalar array, itself
+
+    @classmethod
+    def of(cls, write: Write) -> Written:
+        """What is told of `write`."""
+        resource, key = write.resource, -1 if write.key is NO_KEY else int(write.key)
+        value = write.new
+        if isinstance(resource, Stack):
+            # Its value is a chain of all that it holds; what counts is the element that came or went.
+            cell = write.new if write.kind == "push" else write.old
+            value = cell[1] if cell is not None and write.kind in ("push", "pop") else None
+        common = (resource.container, resource.name, write.kind, write.old_version + 1, key)
+        if isinstance(value, np.ndarray | np.generic):
+            return cls(*common, value.nbytes, value.dtype, value.shape, None if value.ndim else value)
+        return cls(*common, 0, None, None, "" if value is None else repr(value)[:80])
+
+    def told(self, row: int, node: int, frame: int, iteration: int, at_ns: int) -> ResourceWrite:
+        """The write as observers are told of it, with who did it."""
+        text = self.text
+        if self.shape is not None:
+            text = _of_array(self.dtype, self.shape) if self.shape else f"{self.dtype} {text!s}"
+        container, resource, kind, version, key, nbytes, *_ = self
+        return ResourceWrite(
+            row, node, frame, iteration, container, resource, kind, version, at_ns, nbytes, text, key
+        )
+
+
+@lru_cache(maxsize=1024)
+def _of_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
+    return f"{dtype} {list(shape)}"
+
+
+def look(value: Any) -> ArrayHealth | None:
+    """The health of an output; of a resource, that of the array in it.  None for what is no array."""
+    array = value.value if isinstance(value, Resource) else value
+    return measure(array) if isinstance(array, np.ndarray | np.generic) else None

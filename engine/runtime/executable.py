@@ -97,6 +97,8 @@ class Executable:
         for bound, device in zip(self.bound, on, strict=True):
             bound.lane = self.devices.index(device)
         self.choice = Choice(self)
+        # Who calls BLAS: its products are held to one thread (see `engine.runtime.calm`).
+        self.multiplies = any("MatMul" in node.type or "Conv" in node.type for node in stage)
         self.routes = {
             item.index: Route(item, lambda name: known.get(name, devices[0]))
             for item in self.program.items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,11 +26,29 @@ class ArrayHealth(NamedTuple):
     nbytes: int
 
 
+class _Known(NamedTuple):
+    """A dtype: its TensorFlow number; whether a scalar of it is its own minimum, maximum and mean; a float below 32 bits?"""
+
+    number: int
+    plain: bool
+    is_short: bool
+
+
+@cache
+def _known(dtype: np.dtype[Any]) -> _Known:
+    kind = as_dtype(dtype)
+    return _Known(kind.as_datatype_enum, dtype.kind in "biuf", bool(kind.is_floating) and dtype.itemsize < 4)
+
+
 def measure(array: Any) -> ArrayHealth:
     """The health of a NumPy array or scalar."""
     array = np.asarray(array)
-    kind = as_dtype(array.dtype)
-    number = kind.as_datatype_enum
+    known = _known(array.dtype)
+    if array.ndim == 0 and known.plain:  # by far the most common, in loops
+        value = float(array)
+        if math.isfinite(value):
+            return ArrayHealth(known.number, (), value, value, value, 0, 0, array.nbytes)
+    number = known.number
     if array.dtype.hasobject:
         nbytes = sum(len(item) for item in array.reshape(-1) if isinstance(item, bytes))
         return ArrayHealth(number, array.shape, _NAN, _NAN, _NAN, 0, 0, nbytes)
@@ -38,16 +57,16 @@ def measure(array: Any) -> ArrayHealth:
     values = array
     if array.dtype.kind == "c":
         values = np.abs(array)
-    elif kind.is_floating and array.dtype.itemsize < 4:
+    elif known.is_short:
         values = array.astype(np.float32)
     if values.dtype.kind != "f":
         low, high = values.min(), values.max()
         return ArrayHealth(
             number, array.shape, float(low), float(high), float(values.mean()), 0, 0, array.nbytes
         )
-    low, high = values.min(), values.max()
+    low, high = np.minimum.reduce(values, axis=None), np.maximum.reduce(values, axis=None)
     if math.isfinite(low) and math.isfinite(high):  # min and max carry a NaN, so this is the whole answer
-        mean = float(values.mean(dtype=np.float64))
+        mean = float(np.add.reduce(values, axis=None, dtype=np.float64)) / values.size
         return ArrayHealth(number, array.shape, float(low), float(high), mean, 0, 0, array.nbytes)
     nan = int(np.count_nonzero(np.isnan(values)))
     inf = int(np.count_nonzero(np.isinf(values)))

@@ -8,7 +8,7 @@ TensorFlow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from engine.observe import Executions, Health, Observer, StepInfo, TraceLevel
 if TYPE_CHECKING:
     from engine.passes.stage import Stage, StageNode
 
+MODELLED = " (modelled)"
 DEFAULT_DEVICE = "/job:localhost/replica:0/task:0/device:CPU:0"
 
 
@@ -28,17 +29,20 @@ def run_metadata(
     *,
     started_ns: int,
     started_unix_ns: int,
+    modelled: Collection[str] = (),
 ) -> Any:
     """A RunMetadata with one record a live execution, grouped by device.
 
     executions: batches of one step, numbered by `stage.order`; times in nanoseconds of `time.perf_counter_ns`.
     health: how their outputs looked; without it the records have no outputs and no bytes.
     started_ns, started_unix_ns: the same moment on both clocks, which ties the records to the wall clock.
+    modelled: the names of the devices that are models.  Their records say so in their labels, and their threads in their names,
+    since readers show one or the other: the times are what modelling took on the host.
     """
     from tensorboard.compat.proto.config_pb2 import RunMetadata
 
     message = RunMetadata()
-    labels = _Labels(stage)
+    labels = {False: _Labels(stage, ""), True: _Labels(stage, MODELLED)}
     outputs = _Outputs(health)
     devices: dict[str, Any] = {}
     for batch in executions:
@@ -46,9 +50,14 @@ def run_metadata(
             device = devices.get(name)
             if device is None:
                 device = devices[name] = message.step_stats.dev_stats.add(device=name or DEFAULT_DEVICE)
-            device.node_stats.extend(_records(batch, rows, labels, outputs, started_unix_ns - started_ns))
+            is_model = name in modelled
+            to_unix = started_unix_ns - started_ns
+            device.node_stats.extend(
+                _records(batch, rows, labels[is_model], outputs.on(name, is_model), to_unix)
+            )
             for thread in np.unique(batch.thread[rows]).tolist():
-                device.thread_names[thread & 0xFFFFFFFF] = f"thread {thread}"
+                said = f"{MODELLED}: times are what modelling took on the host" if is_model else ""
+                device.thread_names[thread & 0xFFFFFFFF] = f"thread {thread}{said}"
     return message
 
 
@@ -102,6 +111,7 @@ class MetadataObserver(Observer):
             self._health,
             started_ns=step.started_ns,
             started_unix_ns=step.started_unix_ns,
+            modelled=[device.name for device in step.devices if device.modelled],
         )
         if self._graphs:
             filled.partition_graphs.extend(partition_graphs(step.stage))
@@ -162,10 +172,11 @@ def _input_names(node: StageNode) -> list[str]:
 
 
 class _Labels:
-    """Names of the stage's nodes by number, and TensorFlow's labels for them: "name = Op(inputs)"."""
+    """Names of the stage's nodes by number, and TensorFlow's labels for them: "name = Op(inputs)", and `suffix`."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, suffix: str) -> None:
         self._stage = stage
+        self._suffix = suffix
         self.names = stage.order
         self._labels: dict[int, str] = {}
 
@@ -173,7 +184,7 @@ class _Labels:
         label = self._labels.get(number)
         if label is None:
             node = self._stage.nodes[self.names[number]]
-            label = f"{node.name} = {node.type}({', '.join(_input_names(node))})"
+            label = f"{node.name} = {node.type}({', '.join(_input_names(node))}){self._suffix}"
             self._labels[number] = label
         return label
 
@@ -182,11 +193,18 @@ class _Outputs:
     """The live outputs of executions, by their number within the step."""
 
     def __init__(self, batches: Iterable[Health]) -> None:
+        self._allocator = "cpu"
         self._found: dict[int, list[tuple[int, int, tuple[int, ...], int]]] = {}
         for batch in batches:
             columns = (batch.row.tolist(), batch.slot.tolist(), batch.dtype.tolist(), batch.nbytes.tolist())
             for row, slot, dtype, nbytes, shape in zip(*columns, batch.shapes):
                 self._found.setdefault(row, []).append((slot, dtype, shape, nbytes))
+
+    def on(self, device: str, is_model: bool) -> _Outputs:
+        """These, allocated on that device from now on."""
+        short = device.rpartition("/device:")[2]
+        self._allocator = "cpu" if short.startswith("CPU:") or not short else short + MODELLED * is_model
+        return self
 
     def put(self, row: int, record: Any) -> None:
         """Describe the outputs of execution `row` in `record`, a NodeExecStats."""
@@ -198,10 +216,10 @@ class _Outputs:
             for size in shape:
                 description.shape.dim.add(size=size)
             description.allocation_description.requested_bytes = nbytes
-            description.allocation_description.allocator_name = "cpu"
+            description.allocation_description.allocator_name = self._allocator
             total += nbytes
         if total:
-            record.memory.add(allocator_name="cpu", total_bytes=total, peak_bytes=total)
+            record.memory.add(allocator_name=self._allocator, total_bytes=total, peak_bytes=total)
 
 
 def _records(

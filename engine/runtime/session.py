@@ -11,8 +11,6 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from engine import observe
 from engine.device.device import Device, make_devices
 from engine.graph.default import get_default_graph, pop_session, push_session
@@ -24,7 +22,7 @@ from engine.passes.inline import inline
 from engine.passes.prune import prune
 from engine.passes.settings import Settings
 from engine.passes.stage import Stage
-from engine.runtime import blas, quiet
+from engine.runtime import calm
 from engine.runtime import driver as drivers
 from engine.runtime.call import Call
 from engine.runtime.collector import Collector
@@ -167,7 +165,8 @@ class BaseSession:
         Raises RuntimeError if the session is closed, TypeError and ValueError for what cannot be fetched or fed, and OpError
         subclasses for what goes wrong while running.
         """
-        self._check_open()
+        if self._closed:
+            self._check_open()
         try:
             key = None
             if options is None and run_metadata is None:
@@ -276,7 +275,7 @@ class BaseSession:
         self._check_open()
         taken = Fetches(self._graph, fetches)
         executable = self._executable(taken, [self._feedable(each) for each in feeds])
-        return explain(executable, self._config.plans)
+        return explain(executable, self._config)
 
     def _take_apart(self, fetches: Any) -> Fetches:
         """`Fetches`, remembered for structures that can be looked up."""
@@ -373,9 +372,9 @@ class BaseSession:
             deadline=time.monotonic() + timeout / 1000 if timeout else None,
         )
         failure: BaseException | None = None
+        token = calm.begin(executable.multiplies)
         try:
-            with np.errstate(all="ignore"), blas.limited(self._config.intra_op_parallelism_threads):
-                driver.drive(step)
+            driver.drive(step)
             step.check_complete()
             return self._results(context, step.stage)
         except errors.OpError as error:
@@ -388,6 +387,7 @@ class BaseSession:
                 error.add_note(f"interrupted in Session.run; next to run: {step.where()}")
             raise
         finally:
+            calm.end(token, executable.multiplies)
             step.close()
             self.resources.clear((context.container,))
             if collector is not None:
@@ -397,20 +397,16 @@ class BaseSession:
         """One step of a plan that nobody watches."""
         timeout_ms = timeout_ms or self._config.operation_timeout_in_ms
         deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else None
-        threads = self._config.intra_op_parallelism_threads
-        token = quiet.begin()
+        multiplies = plan.executable.multiplies
+        token = calm.begin(multiplies)
         try:
-            if threads > 0:
-                with blas.limited(threads):
-                    plan.run(context, self.resources, self._cancelled, deadline)
-            else:
-                plan.run(context, self.resources, self._cancelled, deadline)
+            plan.run(context, self.resources, self._cancelled, deadline)
             return self._results(context, plan.executable.stage)
         except errors.OpError as error:
             self._point_at_operation(error, plan.executable.stage)
             raise
         finally:
-            quiet.end(token)
+            calm.end(token, multiplies)
             if plan.uses_step:
                 self.resources.clear((context.container,))
 
@@ -433,10 +429,9 @@ class BaseSession:
         log = Log(layout, observers, self._describe(executable, context, "plan (python)"), executable.device)
         log.begin()
         failure: BaseException | None = None
-        token = quiet.begin()
+        token = calm.begin(executable.multiplies)
         try:
-            with blas.limited(self._config.intra_op_parallelism_threads):
-                plan.run(context, self.resources, self._cancelled, deadline, level, log)
+            plan.run(context, self.resources, self._cancelled, deadline, level, log)
             return self._results(context, executable.stage)
         except BaseException as error:
             failure = error
@@ -444,25 +439,30 @@ class BaseSession:
                 self._point_at_operation(error, executable.stage)
             raise
         finally:
-            quiet.end(token)
+            calm.end(token, executable.multiplies)
             self.resources.clear((context.container,))
             log.end(time.perf_counter_ns(), failure)
 
     def _results(self, context: StepContext, stage: Stage) -> list[Any]:
         """What the step has fetched, as the caller gets it.  Raises InvalidArgumentError for a dead tensor."""
-        results = context.results
-        for index, value in enumerate(results):
+        found: list[Any] = []
+        for value in context.results:
             if value is None:
-                name = stage.fetches[index]
-                error = errors.InvalidArgumentError(
-                    None,
-                    None,
-                    f"Retval[{index}] does not have value: the fetched tensor '{name}' is dead, since it lies in a branch that "
-                    "was not taken",
-                )
-                error.attach(stage.chain()[0].nodes[name.rpartition(":")[0]])
-                raise error
-        return [result_of(value) for value in results]
+                raise self._dead(len(found), stage)
+            found.append(result_of(value))
+        return found
+
+    @staticmethod
+    def _dead(index: int, stage: Stage) -> errors.InvalidArgumentError:
+        name = stage.fetches[index]
+        error = errors.InvalidArgumentError(
+            None,
+            None,
+            f"Retval[{index}] does not have value: the fetched tensor '{name}' is dead, since it lies in a branch that "
+            "was not taken",
+        )
+        error.attach(stage.chain()[0].nodes[name.rpartition(":")[0]])
+        return error
 
     def _describe(self, executable: Executable, context: StepContext, executor: str) -> observe.StepInfo:
         stage = executable.stage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.runtime.config import ConfigProto
@@ -55,8 +55,11 @@ class Choice:
         with self._lock:
             if self.plan is None and self.reason is None:
                 try:
-                    native, exact = (True, False) if config is None else (config.native, config.exact)
-                    self.plan = Plan(self.executable, native=native, exact=exact)
+                    options: dict[str, Any] = {}
+                    if config is not None:
+                        threads = config.intra_op_parallelism_threads
+                        options = {"native": config.native, "exact": config.exact, "threads": threads}
+                    self.plan = Plan(self.executable, **options)
                 except NotExpressible as reason:
                     # Without its traceback, which holds the frames of whoever ran the step.
                     self.reason = reason.with_traceback(None)

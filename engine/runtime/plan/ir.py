@@ -198,12 +198,8 @@ def reads(instruction: Instruction) -> tuple[int, ...]:
     if isinstance(instruction, Branch):
         return () if instruction.test.is_flag else (instruction.test.value,)
     if isinstance(instruction, Native):
-        references = [*instruction.read, *instruction.written]
-        return (
-            *instruction.inputs,
-            *(each[0] for each in references),
-            *(to for _, to in instruction.references),
-        )
+        variables = (*(each[0] for each in instruction.read), *(each[0] for each in instruction.written))
+        return (*instruction.inputs, *variables, *(to for _, to in instruction.references))
     if isinstance(instruction, Loop):
         carried = tuple(source for _, source in (*instruction.inits, *instruction.nexts))
         return (*carried, instruction.predicate) if instruction.test is not None else carried

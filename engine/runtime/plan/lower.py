@@ -77,12 +77,18 @@ class Lowering:
     """Rewrites a linear program; `nodes` have the shapes of this specialisation."""
 
     def __init__(
-        self, linear: Linear, executable: Executable, nodes: Mapping[str, StageNode], exact: bool
+        self,
+        linear: Linear,
+        executable: Executable,
+        nodes: Mapping[str, StageNode],
+        exact: bool,
+        threads: int = 0,
     ) -> None:
         self.linear = linear
         self.executable = executable
         self.nodes = nodes
         self.exact = exact
+        self.threads = threads
         self.readers: dict[int, set[int]] = {}
         for each in linear.walk():
             for value in reads(each):
@@ -90,7 +96,7 @@ class Lowering:
         self.segments: list[Native] = []
         self.refused: list[tuple[Instruction, str]] = []  # what stayed in Python, and why
         self._inside = 0  # branches and loops around what is being lowered
-        self._draft: Draft = Draft(Recorder(exact))
+        self._draft: Draft = Draft(Recorder(exact, threads))
 
     def run(self) -> Linear:
         """The program with segments."""
@@ -101,7 +107,7 @@ class Lowering:
 
     def _block(self, block: Block) -> Block:
         made = Block()
-        self._draft = Draft(Recorder(self.exact))
+        self._draft = Draft(Recorder(self.exact, self.threads))
         for each in block.code:
             if isinstance(each, Compute) and each.item.node.type in _EARLY:
                 made.code.append(each)
@@ -175,7 +181,7 @@ class Lowering:
 
     def _close(self, made: Block) -> None:
         """Put what the draft has into `made`: as a segment, or as it was where that would not pay."""
-        draft, self._draft = self._draft, Draft(Recorder(self.exact))
+        draft, self._draft = self._draft, Draft(Recorder(self.exact, self.threads))
         steps = sum(step.kind not in ("place", "loop", "end") for step in draft.recorder.steps)
         heavy = draft.loops or any(step.kind == "call" for step in draft.recorder.steps)
         if draft.computes and (steps >= _WORTH or heavy):
@@ -382,7 +388,7 @@ class Lowering:
         """The op as its kernel does it."""
         draft, recorder = self._draft, self._draft.recorder
         k = TracedContext(recorder, node)
-        arguments = []
+        arguments: list[Any] = []
         for found in inputs:
             if isinstance(found, str):
                 arguments.append(TracedVariable(found, self._reader(found)))

@@ -32,7 +32,9 @@ class Plan:
     Raises NotExpressible, with the node and the reason, if there is none.
     """
 
-    def __init__(self, executable: Executable, *, native: bool = True, exact: bool = False) -> None:
+    def __init__(
+        self, executable: Executable, *, native: bool = True, exact: bool = False, threads: int = 0
+    ) -> None:
         for device in executable.devices:
             if not device.plain:
                 raise NotExpressible(
@@ -42,10 +44,11 @@ class Plan:
         self.linear = linearize(executable.program)
         self.uses_step = any(python.writes_resources(each) for each in self.linear.walk())
         self._loops = bool(self.linear.loops)
-        self.specials = Specials(self.linear, executable, exact) if native else None
+        self.specials = Specials(self.linear, executable, exact, threads) if native else None
         self._lock = threading.Lock()
         self._programs: dict[tuple[TraceLevel, Any], python.PythonProgram] = {}
         self._layouts: dict[bool, Layout] = {}
+        self._settled: python.PythonProgram | None = None  # what runs whenever nobody watches
 
     def program(self, level: TraceLevel = TraceLevel.OFF) -> python.PythonProgram:
         """The program in Python, written when it is first asked for."""
@@ -81,13 +84,9 @@ class Plan:
         Raises what the interpreter raises: OpErrors attached to the node, CancelledError or DeadlineExceededError, saying where,
         from within a loop.
         """
-        special = None
-        if self.specials is not None and level == TraceLevel.OFF:
-            special = self.specials.find(context.feeds)
-        if special is not None:
-            program = special.program
-        else:
-            program = self._programs.get((level, step.checker)) or self.program(level)
+        program = self._settled
+        if program is None or level or step.checker is not None:
+            program = self._choose(context, level)
         watch = _Watch(self, cancelled, deadline, log) if self._loops else None
         check = watch.check if watch is not None else None
         try:
@@ -106,6 +105,19 @@ class Plan:
             if isinstance(interrupt, KeyboardInterrupt) and item is not None:
                 interrupt.add_note(f"interrupted in Session.run; next to run: {self.place(item, watch)}")
             raise
+
+    def _choose(self, context: StepContext, level: TraceLevel) -> python.PythonProgram:
+        """The program for a run: that of the feeds' shapes, if there is one."""
+        specials = self.specials
+        if specials is not None and not level:
+            special = specials.find(context.feeds)
+            if special is not None:
+                if specials.alone:
+                    self._settled = special.program
+                return special.program
+            if specials.alone and specials.made:  # there is none, and never will be
+                self._settled = self.program()
+        return self._programs.get((level, step.checker)) or self.program(level)
 
     def place(self, item: Item, watch: _Watch | None) -> str:
         """An item in words; of one in a loop, the iteration that is known."""

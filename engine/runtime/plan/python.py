@@ -43,6 +43,17 @@ _INDENT = "    "
 _SMALL = 1024  # elements: a dead array of so many may lie around until its name is used again
 _numbers = itertools.count(1)
 _INDICES = tuple(np.asarray(i, np.int32) for i in range(256))
+_OPERATORS = {
+    "add": "+",
+    "subtract": "-",
+    "multiply": "*",
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "equal": "==",
+    "not_equal": "!=",
+}
 _IDLE = frozenset({"Const", "NoOp", "ControlTrigger"})
 COUNTDOWN = 256  # iterations between two looks at whether the step should stop
 
@@ -232,7 +243,8 @@ class _Writer:
             return
         if node.type == "_Arg":
             if compute.outputs[0] >= 0:
-                self._say(f"{targets[0]} = F[{node.attrs['index']}]", item)
+                scalar = "[()]" if self._is_scalar(node) else ""
+                self._say(f"{targets[0]} = F[{node.attrs['index']}]{scalar}", item)
             if watched:
                 self._say(f"h(F[{node.attrs['index']}])", item)
             self._check(item, [f"F[{node.attrs['index']}]"])
@@ -245,7 +257,7 @@ class _Writer:
         elif node.type in ("VariableV2", "Variable") and compute.outputs[0] >= 0:
             self._variable(item, targets[0])
         else:
-            call = self._call(item, bound, inputs)
+            call = self._operator(compute, inputs) or self._call(item, bound, inputs)
             assignment = self._assignment(item, targets)
             self._say(assignment + call + (")" if assignment.endswith("(") else ""), item)
             if self.level and writes_resources(compute):
@@ -302,7 +314,7 @@ class _Writer:
 
     def _check(self, item: Item, outputs: Sequence[str]) -> None:
         """Let the checker, if there is one, look at the outputs."""
-        if self.checker is not None:
+        if self.checker is not None and not item.flow:  # a Switch gives None on the side not taken
             self.space[f"n{item.index}"] = item.node
             self._say(f"checker(n{item.index}, ({''.join(f'{output}, ' for output in outputs)}))", item)
 
@@ -319,6 +331,32 @@ class _Writer:
                 return f"{targets[0]} = only("
             return f"{targets[0]} = "
         return f"{', '.join(targets)} = "
+
+    @staticmethod
+    def _is_scalar(node: Any) -> bool:
+        """Whether what is fed is a number, which is quicker to compute with than an array of rank 0."""
+        return node.output_shapes[0].ndims == 0 and node.output_dtypes[0].np_dtype.kind in "biuf"
+
+    def _operator(self, compute: Compute, inputs: Sequence[str]) -> str:
+        """The op as an operator on NumPy scalars, which takes a tenth of the ufunc's time; "" where it is not one."""
+        node = compute.item.node
+        symbol = _OPERATORS.get(node.opdef.ufunc or "")
+        if (
+            symbol is None
+            or len(inputs) != 2
+            or any(dtype.np_dtype.char not in "fdilq" for dtype in node.input_dtypes)
+        ):
+            return ""
+        operands = []
+        for value, name in zip(compute.inputs, inputs, strict=True):
+            item, output = self.linear.sources[value]
+            if item.node.output_shapes[output].ndims != 0 or "." in name:
+                return ""
+            if name in self.space:  # a constant
+                self.space[f"{name}s"] = self.space[name][()]
+                name = f"{name}s"
+            operands.append(name)
+        return f"{operands[0]} {symbol} {operands[1]}"
 
     def _call(self, item: Item, bound: Any, inputs: list[str]) -> str:
         opdef = item.node.opdef

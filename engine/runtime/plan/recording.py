@@ -60,15 +60,17 @@ class Step:
 
 
 class Recorder:
-    """Steps and buffers.  `owner` is put on steps as they come; `exact` says whether results must have NumPy's bits."""
+    """Steps and buffers.  `owner` is put on steps as they come; `exact` says whether results must have NumPy's bits,
+    `threads` how many may work on one step (0: all there are)."""
 
-    def __init__(self, exact: bool = True) -> None:
+    def __init__(self, exact: bool = True, threads: int = 0) -> None:
         from engine.native.tape import TapeBuilder
 
         self.buffers: list[Buffer] = []
         self.steps: list[Step] = []
         self.owner = -1
         self.exact = exact
+        self.threads = threads
         self._scratch: TapeBuilder = TapeBuilder()
         self._constants: dict[tuple[str, tuple[int, ...], bytes], View] = {}
 

@@ -338,11 +338,12 @@ class _Layout:
             return replace(view, slot=slot, offset=view.offset + offset)
 
         for step in self.steps:
-            _append(builder, step, [at(view) for view in step.reads], [at(view) for view in step.writes])
+            views = [at(view) for view in step.reads], [at(view) for view in step.writes]
+            _append(builder, step, *views, recorder.threads)
         return builder.build(), constants
 
 
-def _append(builder: Any, step: Step, reads: list[View], writes: list[View]) -> None:
+def _append(builder: Any, step: Step, reads: list[View], writes: list[View], threads: int) -> None:
     kind = step.kind
     if kind == "ufunc":
         builder.ufunc(step.data, reads, writes)
@@ -356,7 +357,7 @@ def _append(builder: Any, step: Step, reads: list[View], writes: list[View]) -> 
         name, axes = step.data
         builder.reduce(name, reads[0], writes[0], axes)
     elif kind == "call":
-        _append_call(builder, step.data, [*reads, *writes])
+        _append_call(builder, step.data, [*reads, *writes], threads)
     elif kind == "place":
         builder.place(step.data)
     elif kind == "jump":
@@ -365,7 +366,7 @@ def _append(builder: Any, step: Step, reads: list[View], writes: list[View]) -> 
         getattr(builder, kind)(reads[0], step.data)
 
 
-def _append_call(builder: Any, kernel: Any, operands: list[View]) -> None:
+def _append_call(builder: Any, kernel: Any, operands: list[View], threads: int) -> None:
     from engine.runtime.plan.threads import parallel_for
 
     for phase in kernel.phases:
@@ -377,7 +378,7 @@ def _append_call(builder: Any, kernel: Any, operands: list[View]) -> None:
             0,
             phase.extent,
             name=kernel.name,
-            parallel=parallel_for() if shared else 0,
+            parallel=parallel_for(threads) if shared and threads != 1 else 0,
             grain=phase.grain,
             keep=kernel,
         )

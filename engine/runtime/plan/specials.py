@@ -45,12 +45,20 @@ class Special:
 class Specials:
     """The specialisations of one plan, by the shapes of its feeds.  Nothing is compiled where llvmlite is missing."""
 
-    def __init__(self, linear: Linear, executable: Executable, exact: bool) -> None:
+    def __init__(self, linear: Linear, executable: Executable, exact: bool, threads: int = 0) -> None:
         self.linear = linear
         self.executable = executable
         self.exact = exact
+        self.threads = threads
         self.made: dict[Shapes, Special | None] = {}
         self.runs: dict[Shapes, int] = {}
+        # Whether all shapes of feeds are known anyway, so that there is only one specialisation.
+        self.alone = all(
+            shape.is_fully_defined()
+            for node in executable.stage
+            if node.type == "_Arg"
+            for shape in node.output_shapes
+        )
         self.worth = 1 if linear.loops else _WORTH
         self._lock = threading.Lock()
 
@@ -85,7 +93,7 @@ class Specials:
         if not compiler.available():
             return None
         nodes = nodes_with_shapes(self.linear, self.executable.program, shapes)
-        lowering = Lowering(self.linear, self.executable, nodes, self.exact)
+        lowering = Lowering(self.linear, self.executable, nodes, self.exact, self.threads)
         linear = lowering.run()
         if not lowering.segments:
             return None

@@ -19,20 +19,23 @@ define void @share(ptr %f, ptr %args, i64 %begin, i64 %end, i64 %grain) {
 }
 """
 _lock = threading.Lock()
-_found: list[object] = []
+_found: dict[int, tuple[object, int]] = {}
 
 
-def parallel_for() -> int:
-    """The address of ``void share(f, args, begin, end, grain)``: the process's pool, with the caller's thread."""
+def parallel_for(threads: int = 0) -> int:
+    """The address of ``void share(f, args, begin, end, grain)``: the process's pool, of which no more than so many threads work.
+
+    The caller's is one of them; 0 is no limit.
+    """
     from engine.native import compiler, pool
 
     with _lock:
-        if not _found:
-            library = compiler.compile(_TEXT, opt=1)
+        if threads not in _found:
+            library = compiler.compile(
+                f"; {threads}\n{_TEXT}", opt=1
+            )  # a text, and so a module, for each limit
             where = ctypes.CFUNCTYPE(ctypes.c_void_p)(library.address("where"))()
-            shared = pool.default()
+            shared = pool.default().limit(threads)
             (ctypes.c_void_p * 2).from_address(where)[:] = [shared.address, shared.handle]
-            _found.extend((library, library.address("share")))
-        address = _found[1]
-        assert isinstance(address, int)
-        return address
+            _found[threads] = (library, shared), library.address("share")
+        return _found[threads][1]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.native.layout import View
 
 _REAL = (np.ndarray, np.generic)
+_clip: Any = np._core.umath.clip  # type: ignore[attr-defined]  # the ufunc behind np.clip
 _WEAK = (bool, int, float, complex)
 
 
@@ -203,7 +204,7 @@ class Traced(NDArrayOperatorsMixin):
     def clip(self, lo: Any = None, hi: Any = None) -> Any:
         if lo is None or hi is None:
             raise NotRecordable("clipping on one side")
-        return np._core.umath.clip(self, lo, hi)
+        return _clip(self, lo, hi)
 
     # NumPy's protocols.
 
@@ -310,7 +311,7 @@ def _call(
             raise NotRecordable("an output of another shape")
         elif given.dtype == dtype:
             results.append(given)
-        elif np.can_cast(dtype, given.dtype, casting):  # type: ignore[arg-type]
+        elif np.can_cast(dtype, given.dtype, casting):
             results.append(_new(recorder, dtype, shape))
         else:
             raise TypeError(f"Cannot cast ufunc '{ufunc.__name__}' output from {dtype} to {given.dtype}")
