@@ -19,7 +19,7 @@ from __future__ import annotations
 import enum
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,15 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
+
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def _row(cls: type[T]) -> type[T]:
+    """A dataclass of which there are thousands: frozen for the type checker; as it runs, that triples its cost."""
+    return dataclass(slots=True, unsafe_hash=True)(cls)
 
 
 class TraceLevel(enum.IntEnum):
@@ -49,7 +58,8 @@ class StepInfo:
     """One `Session.run`.
 
     `id` is unique in the process and grows; `step` counts this session's runs from 1.  `site` are the user's stack frames at
-    the call, innermost first.  `devices` are those that the stage's nodes are on.
+    the call, innermost first.  `devices` are those that the stage's nodes are on.  `executor` is what runs it: "plan (python)",
+    or "interpreter: " with the reason why not a plan.
     """
 
     id: int
@@ -64,6 +74,7 @@ class StepInfo:
     started_unix_ns: int
     thread: int
     devices: tuple[Device, ...] = ()
+    executor: str = "interpreter"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +126,24 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Totals:
+    """All that the nodes of one step did, where `Executions` told of some iterations of its loops only.
+
+    A row a node that was executed: how often, how often of that dead, and how long in all, in nanoseconds.  These are exact, and
+    include what was told.  `skipped` executions were not told.
+    """
+
+    node: Int32
+    executions: Int64
+    dead: Int64
+    total_ns: Int64
+    skipped: int
+
+    def __len__(self) -> int:
+        return len(self.node)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
     """Tokens delivered, in order: output `source_slot` of the node at the edge's other end arrived at input `slot` of `node`.
 
@@ -146,7 +175,7 @@ class FrameChange(enum.Enum):
     FRAME_END = "frame_end"
 
 
-@dataclass(frozen=True, slots=True)
+@_row
 class FrameEvent:
     """A change of a frame; `row` is the number of the execution that caused it.
 
@@ -173,7 +202,7 @@ class Value:
     array: Any
 
 
-@dataclass(frozen=True, slots=True)
+@_row
 class ResourceWrite:
     """A change of a variable, queue, stack or random counter, with who did it.
 
@@ -260,6 +289,9 @@ class Observer:
 
     def allocations(self, step: StepInfo, batch: tuple[Allocation, ...]) -> None:
         """Memory was taken or given back."""
+
+    def totals(self, step: StepInfo, batch: Totals) -> None:
+        """The step did more than could be told: what it did in all (just before its end)."""
 
     def step_end(self, step: StepInfo, ended_ns: int, error: BaseException | None) -> None:
         """The step ended; `error` is what the caller's `run` raises, if anything."""

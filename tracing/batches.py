@@ -25,6 +25,7 @@ from engine.observe import (
     Health,
     ResourceWrite,
     Tokens,
+    Totals,
     Transfer,
     Value,
 )
@@ -184,6 +185,29 @@ def _read_health(parts: Sequence[Columns]) -> Health:
     )
 
 
+# Totals: of several parts the last, which is of the whole step.
+
+_TOTAL_ARRAYS: dict[str, type[Any]] = {
+    "node": np.int32,
+    "executions": np.int64,
+    "dead": np.int64,
+    "total_ns": np.int64,
+}
+
+
+def _write_totals(batches: Sequence[Totals]) -> Columns:
+    last = batches[-1]
+    columns: Columns = {name: getattr(last, name) for name in _TOTAL_ARRAYS}
+    return {**columns, "skipped": np.array([last.skipped], np.int64)}
+
+
+def _read_totals(parts: Sequence[Columns]) -> Totals | None:
+    if not parts:
+        return None
+    columns = parts[-1]
+    return Totals(**{name: columns[name] for name in _TOTAL_ARRAYS}, skipped=int(columns["skipped"][0]))
+
+
 # Tokens.
 
 _TOKEN_ARRAYS: dict[str, type[Any]] = {
@@ -335,6 +359,7 @@ EXECUTIONS = Kind("executions", _write_executions, _read_executions)
 HEALTH = Kind("health", _write_health, _read_health)
 TOKENS = Kind("tokens", _write_tokens, _read_tokens)
 VALUES = Kind("values", _write_values, _read_values)
+TOTALS = Kind("totals", _write_totals, _read_totals)
 FRAMES = _rows("frames", FrameEvent)
 RESOURCE_WRITES = _rows("resource_writes", ResourceWrite)
 TRANSFERS = _rows("transfers", Transfer)
@@ -342,5 +367,8 @@ ALLOCATIONS = _rows("allocations", Allocation)
 DROPPED = _rows("dropped", Dropped)
 DEVICES = Kind("devices", _write_devices, _read_devices)
 
-_ALL = (EXECUTIONS, HEALTH, TOKENS, VALUES, FRAMES, RESOURCE_WRITES, TRANSFERS, ALLOCATIONS, DROPPED, DEVICES)
+_ALL = (
+    *(EXECUTIONS, HEALTH, TOTALS, TOKENS, VALUES, FRAMES, RESOURCE_WRITES, TRANSFERS, ALLOCATIONS, DROPPED),
+    DEVICES,
+)
 KINDS = {kind.name: kind for kind in _ALL}

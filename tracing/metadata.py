@@ -21,4 +21,5 @@ def step_metadata(run: Run, step_id: int) -> Any:
         [run.health(step_id)],
         started_ns=step.started_ns,
         started_unix_ns=step.started_unix_ns,
+        modelled={state.name for state in run.devices(step_id) if state.modelled},
     )

@@ -35,6 +35,7 @@ class PendingStep:
             fetches=json.dumps(info.fetches),
             feeds=json.dumps(info.feeds),
             targets=json.dumps(info.targets),
+            executor=info.executor,
         )
         self.told: dict[tuple[str, str], list[Any]] = {}
         self.nbytes = 0

@@ -25,6 +25,7 @@ from engine.observe import (
     Health,
     ResourceWrite,
     Tokens,
+    Totals,
     Transfer,
     Value,
 )
@@ -63,7 +64,8 @@ class StepRow:
     `started_ns` is on the writing process's performance counter, as the times of executions are; `started_unix_ns` on the wall
     clock.  `site` is the user's stack at the call, innermost frame first.  `finished` is false for a step that was under way
     when this was read, or when its process was killed; its duration is then 0.  `error` is what the call raised, `error_node`
-    the node in which.  `captured` and `dropped` count values (level FULL); `recorder_ns` is what recording this step cost.
+    the node in which.  `executor` is what ran it: "plan (python)", or "interpreter: " and why not a plan.
+    `captured` and `dropped` count values (level FULL); `recorder_ns` is what recording this step cost.
     """
 
     id: int
@@ -90,19 +92,20 @@ class StepRow:
     dropped: int
     dropped_bytes: int
     recorder_ns: int
+    executor: str
 
 
 _STEPS = """
     SELECT finished, site_id, fetches, feeds, targets,
         id, session, step, stage_id, thread, started_ns, started_unix_ns, coalesce(duration_ns, 0) AS duration_ns,
         error, error_node, executions, dead, frames, iterations,
-        captured, captured_bytes, dropped, dropped_bytes, recorder_ns
+        captured, captured_bytes, dropped, dropped_bytes, recorder_ns, {executor}
     FROM steps
 """
 _PLAIN = (
     *("id", "session", "step", "stage_id", "thread", "started_ns", "started_unix_ns", "duration_ns"),
     *("error", "error_node", "executions", "dead", "frames", "iterations"),
-    *("captured", "captured_bytes", "dropped", "dropped_bytes", "recorder_ns"),
+    *("captured", "captured_bytes", "dropped", "dropped_bytes", "recorder_ns", "executor"),
 )
 
 
@@ -292,6 +295,11 @@ class Run:
         found: Health = self._read(step_id, batches.HEALTH)
         return found
 
+    def totals(self, step_id: int) -> Totals | None:
+        """What the nodes of a step did in all, exactly, if not all of its executions were recorded; else None."""
+        found: Totals | None = self._read(step_id, batches.TOTALS)
+        return found
+
     def tokens(self, step_id: int) -> Tokens:
         """The tokens that a step delivered, in order; empty below level FULL."""
         found: Tokens = self._read(step_id, batches.TOKENS)
@@ -396,8 +404,9 @@ class Run:
 
     def _read_steps(self, where: str, parameters: Sequence[Any] = ()) -> list[tuple[int, StepRow]]:
         found: list[tuple[int, StepRow]] = []
+        executor = "executor" if self.schema_version >= 3 else "'interpreter'"  # all that there was before
         for finished, site_id, fetches, feeds, targets, *plain in self._database.query(
-            _STEPS + where, parameters
+            _STEPS.format(executor=executor) + where, parameters
         ):
             row = StepRow(
                 finished=finished is not None,

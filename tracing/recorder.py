@@ -30,6 +30,7 @@ from engine.observe import (
     ResourceWrite,
     StepInfo,
     Tokens,
+    Totals,
     TraceLevel,
     Transfer,
     Value,
@@ -53,6 +54,7 @@ SPILL_BYTES = 16 << 20
 _ROW_BYTES = {
     "executions": 45,
     "health": 160,
+    "totals": 28,
     "tokens": 37,
     "frames": 300,
     "resource_writes": 300,
@@ -182,6 +184,11 @@ class Recorder(Observer):
                 if pending.events is not None:
                     pending.events.health(batch)
                 self._keep(pending, batches.HEALTH, batch)
+
+    def totals(self, step: StepInfo, batch: Totals) -> None:
+        with _Work(self, "observe_ns", step) as pending:
+            if pending is not None:
+                self._keep(pending, batches.TOTALS, batch)
 
     def tokens(self, step: StepInfo, batch: Tokens) -> None:
         with _Work(self, "observe_ns", step) as pending:

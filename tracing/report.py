@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -74,7 +75,8 @@ class Report:
     `duration_ns` is from the beginning of the recording to its end, or of the last step where the run has no end;
     `steps_ns` the sum of the steps' durations, `kernels_ns` that of all executions.  `overhead_ns` is the engine's time in
     steps that is neither: scheduling, feeding, fetching, being observed.  `recorder_ns` is what recording cost the program.
-    `deferred` counts the iterations that `parallel_iterations` held back.
+    `deferred` counts the iterations that `parallel_iterations` held back.  `skipped` executions were not recorded one by one,
+    but are in all sums.  `executors` are what ran the steps, and how many.
     """
 
     name: str
@@ -94,6 +96,8 @@ class Report:
     kernels_ns: int
     executions: int
     dead: int
+    skipped: int
+    executors: dict[str, int]
     frames: int
     iterations: int
     deferred: int
@@ -141,8 +145,10 @@ def report(run: Run, slowest: int = SLOWEST) -> Report:
         stages=len(run.stages()),
         steps_ns=sum(step.duration_ns for step in steps),
         kernels_ns=sum(node.total_ns for node in nodes),
-        executions=sum(step.executions for step in steps),
-        dead=sum(step.dead for step in steps),
+        executions=sum(step.executions for step in steps) + costs.skipped,
+        dead=sum(step.dead for step in steps) + costs.skipped_dead,
+        skipped=costs.skipped,
+        executors=dict(Counter(step.executor for step in steps).most_common()),
         frames=sum(step.frames for step in steps),
         iterations=sum(step.iterations for step in steps),
         deferred=sum(_deferred(run, step.id) for step in steps if step.frames),
@@ -178,16 +184,24 @@ class _Costs:
         self._run = run
         self._sums: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
         self._sizes = {row.id: row.nodes for row in run.stages()}
+        self.skipped = 0
+        self.skipped_dead = 0
 
     def add(self, step_id: int, stage_id: int) -> None:
         executions = self._run.executions(step_id)
+        totals = self._run.totals(step_id)
         size = max(self._sizes.get(stage_id, 0), int(executions.node.max(initial=-1)) + 1)
-        live = ~executions.dead
-        node = executions.node[live]
-        took = (executions.end_ns - executions.start_ns)[live]
-        count = np.bincount(node, minlength=size)
-        total = np.zeros(size, np.int64)
-        np.add.at(total, node, took)
+        count, total = np.zeros(size, np.int64), np.zeros(size, np.int64)
+        if totals is not None:
+            self.skipped += totals.skipped
+            self.skipped_dead += int(totals.dead.sum() - np.count_nonzero(executions.dead))
+            count[totals.node] = totals.executions - totals.dead
+            total[totals.node] = totals.total_ns
+        else:
+            live = ~executions.dead
+            node = executions.node[live]
+            count += np.bincount(node, minlength=size)
+            np.add.at(total, node, (executions.end_ns - executions.start_ns)[live])
         if stage_id in self._sums:
             before = self._sums[stage_id]
             count, total = count + before[0], total + before[1]
@@ -260,6 +274,11 @@ def report_text(made: Report) -> str:
         f"{_count(made.frames, 'frame')}, {_count(made.iterations, 'iteration')}"
         + (f", {made.deferred:,} held back" if made.deferred else "")
     )
+    if made.skipped:
+        lines.append(
+            f"  {made.skipped:,} of these executions, in long loops, were not recorded one by one; counts and times are of all"
+        )
+    lines += [f"  run by {executor}: {_count(number, 'step')}" for executor, number in made.executors.items()]
     if made.captured or made.dropped:
         lines.append(
             f"  values: {made.captured:,} kept ({size(made.captured_bytes)}), "

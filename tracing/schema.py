@@ -4,6 +4,7 @@ SQLite's `application_id` says that a file is a run's, `user_version` which vers
 changed once it has been released: a change of the schema is a new version, and a program opens the versions up to its own.
 
 Version 2: resource writes say which item changed (`key`), and of a stack which element came or went (before: the whole stack).
+Version 3: steps say what ran them (`executor`), and have totals where not all executions were recorded.
 
 Everything that belongs to a step is committed in one transaction when the step ends.  What a long step tells before that is
 written early, in chunks, under a row of `steps` whose `finished` is null.
@@ -16,7 +17,7 @@ from typing import Final
 
 FILE_NAME: Final = "run.sqlite"
 APPLICATION_ID: Final = 0x44465742  # "DFWB"
-VERSION: Final = 2
+VERSION: Final = 3
 
 TABLES: Final = """
 -- What the run is: values are JSON.
@@ -62,7 +63,8 @@ CREATE TABLE steps (
     captured_bytes INTEGER NOT NULL,
     dropped INTEGER NOT NULL,
     dropped_bytes INTEGER NOT NULL,
-    recorder_ns INTEGER NOT NULL
+    recorder_ns INTEGER NOT NULL,
+    executor TEXT NOT NULL
 );
 
 -- What a step told, one or more rows a kind (and a device, for executions); `data` is tracing.columns' blob.

@@ -74,7 +74,8 @@ class ToldStep:
         info = self.info
         found = self._executions if self._collapsed is None else self._collapsed.executions()
         clocks = {"started_ns": info.started_ns, "started_unix_ns": info.started_unix_ns}
-        return run_metadata(info.stage, found, self._health, **clocks)
+        modelled = [device.name for device in info.devices if device.modelled]
+        return run_metadata(info.stage, found, self._health, modelled=modelled, **clocks)
 
 
 class TensorBoardWriter:

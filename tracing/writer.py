@@ -52,6 +52,7 @@ class StepRecord:
     dropped: int = 0
     dropped_bytes: int = 0
     recorder_ns: int = 0
+    executor: str = "interpreter"
 
 
 _STEP_COLUMNS = tuple(StepRecord.__dataclass_fields__)

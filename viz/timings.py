@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engine.observe import Executions
+from engine.observe import Executions, Totals
 from viz.graph_model import ScopeTree
 
 Int64 = npt.NDArray[np.int64]
@@ -29,9 +29,11 @@ class NodeTiming:
 
 
 class Timings:
-    """The executions of one step (or several of one stage), added up."""
+    """The executions of one step (or several of one stage), added up; `totals` are exact where not all of one were told."""
 
-    def __init__(self, order: Sequence[str], batches: Iterable[Executions]) -> None:
+    def __init__(
+        self, order: Sequence[str], batches: Iterable[Executions], totals: Totals | None = None
+    ) -> None:
         size = len(order)
         self._index = {name: position for position, name in enumerate(order)}
         self._runs: Int64 = np.zeros(size, np.int64)
@@ -46,6 +48,10 @@ class Timings:
             self._dead += np.bincount(node[dead], minlength=size)
             np.add.at(self._total, node, taken)
             np.maximum.at(self._longest, node, taken)
+        if totals is not None:
+            self._runs[totals.node] = totals.executions - totals.dead
+            self._dead[totals.node] = totals.dead
+            self._total[totals.node] = totals.total_ns
         self.total_ns = int(self._total.sum())
 
     def __len__(self) -> int:

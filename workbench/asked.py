@@ -28,12 +28,13 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """The last stage of a chain, what it is of, how it was chosen, and, of a script, what its session is like."""
+    """The last stage of a chain, what it is of, how it was chosen; of a script, what its session is like, of a run, the run."""
 
     stage: Stage
     title: str
     how: str
     answer: Answer | None = None
+    run: Run | None = None
 
 
 def is_script(target: str) -> bool:
@@ -86,7 +87,7 @@ def _of_run(run: Run, question: Question) -> Asked:
         stages = run.stages()
         if not stages:
             raise NoAnswer(f"there is no stage in {run.path}: nothing was run in it")
-        return Asked(run.stage(stages[-1].id), title, "the last stage that was made")
+        return Asked(run.stage(stages[-1].id), title, "the last stage that was made", run=run)
     ran: dict[int, int] = {}
     for step in steps:
         ran[step.stage_id] = ran.get(step.stage_id, 0) + 1
@@ -98,7 +99,8 @@ def _of_run(run: Run, question: Question) -> Asked:
             f"no step of the run fetches '{missing}'; {suggestion(missing, list(fetched), 'name')}"
         )
     best = max(chosen, key=lambda stage_id: (ran[stage_id], stage_id))
-    return Asked(run.stage(best), title, f"what {ran[best]:,} of {len(steps):,} recorded steps ran")
+    how = f"what {ran[best]:,} of {len(steps):,} recorded steps ran"
+    return Asked(run.stage(best), title, how, run=run)
 
 
 def _wanted(stage: Stage) -> tuple[str, ...]:

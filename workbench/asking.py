@@ -29,22 +29,33 @@ class Question:
 
     Without fetches: those of the script's first Session.run that fetches a value; runs before it are executed.
     `unplaced`: stop before placement, so that a graph can be asked about which would not fit the session's own devices.
+    `planned`: say what would run it, too.
     """
 
     fetches: tuple[str, ...] = ()
     feeds: tuple[str, ...] = ()
     unplaced: bool = False
+    planned: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Where the stages are, and what the session is like; `error` is what is wrong with the question, else ''."""
+    """Where the stages are, and what the session is like; `error` is what is wrong with the question, else ''.
+
+    Of a plan: `code` is the Python that runs it, `interpreted` why there is none, `note` when it takes over; `native` and
+    `exact` are the session's options.
+    """
 
     error: str = ""
     run: str = ""
     how: str = ""
     device_count: dict[str, int] = field(default_factory=dict)
     allow_soft_placement: bool = False
+    code: str = ""
+    interpreted: str = ""
+    note: str = ""
+    native: bool = False
+    exact: bool = False
 
 
 class _Answered(SystemExit):
@@ -57,7 +68,7 @@ class Asker:
     def __init__(self, file: str) -> None:
         raw = json.loads(Path(file).read_text())
         self.directory = Path(file).parent
-        self.question = Question(tuple(raw["fetches"]), tuple(raw["feeds"]), raw["unplaced"])
+        self.question = Question(tuple(raw["fetches"]), tuple(raw["feeds"]), raw["unplaced"], raw["planned"])
         self._answered = False
         self._last: tuple[BaseSession, Any, Any] | None = None
 
@@ -153,8 +164,11 @@ class Asker:
     def _answer(self, session: BaseSession, taken: Any, feeds: Sequence[Any], how: str) -> None:
         from engine.types import errors
 
+        plan: dict[str, Any] = {}
         try:
             stage = self._stage(session, taken, feeds)
+            if self.question.planned:
+                plan = self._plan(session, taken, feeds)
         except (errors.OpError, ValueError) as error:
             self._tell(Answer(error=str(error)))
         config = session._config
@@ -164,8 +178,23 @@ class Asker:
                 how=how,
                 device_count=dict(config.device_count),
                 allow_soft_placement=config.allow_soft_placement,
+                **plan,
             )
         )
+
+    def _plan(self, session: BaseSession, taken: Any, feeds: Sequence[Any]) -> dict[str, Any]:
+        """What would run it, as fields of an answer."""
+        from engine.runtime.plan.explain import explain, special_of
+
+        config = session._config
+        executable = self._original(session, taken, feeds)
+        said = explain(executable, config)
+        plan = executable.choice.plan
+        if not said.planned or plan is None:
+            return {"interpreted": said.partitions[0].reason}
+        special = special_of(plan)
+        code = special.program.text if special is not None else plan.program().text
+        return {"code": code, "note": said.note, "native": config.native, "exact": config.exact}
 
     def _stage(self, session: BaseSession, taken: Any, feeds: Sequence[Any]) -> Stage:
         if not self.question.unplaced:

@@ -1,4 +1,4 @@
-"""The command line: ``workbench demo | run | step | open | show | stages | place | runs | tensorboard``."""
+"""The command line: ``workbench demo | run | step | open | show | stages | plan | place | runs | tensorboard``."""
 
 from __future__ import annotations
 
@@ -342,6 +342,35 @@ def stages(
     with _answering(target):
         question = Question(fetches, feeds)
         command.stages(target, args, question, logdir=logdir, between=between, node=node, as_json=as_json)
+
+
+@cli.command(short_help="Show what runs a graph: the plan's program, or why there is none.")
+@click.argument("target", metavar="SCRIPT|RUN")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@_fetched
+@click.option("--code", is_flag=True, help="The Python that the plan is.")
+@_logdir
+@_JSON
+def plan(
+    target: str,
+    args: tuple[str, ...],
+    fetches: tuple[str, ...],
+    feeds: tuple[str, ...],
+    code: bool,
+    logdir: str,
+    as_json: bool,
+) -> None:
+    """Print the program that a graph is compiled to, with the lives of its values beside it, or why the interpreter runs instead.
+
+    Which graph is chosen as "workbench stages" does it; nothing of it is executed. Of RUN, lines have their times in the last
+    step.
+    """
+    from workbench import plan as command
+    from workbench.asking import Question
+
+    with _answering(target):
+        question = Question(fetches, feeds, planned=True)
+        command.plan(target, args, question, logdir=logdir, code=code, as_json=as_json)
 
 
 @cli.command(short_help="Predict a step in several placements.")

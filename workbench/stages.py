@@ -42,7 +42,7 @@ def stages(
             a, b = (model.find(name) for name in between)
             pair = (a, b) if model.stages.index(a) <= model.stages.index(b) else (b, a)
         made = _as_json(asked, model, pair, node) if as_json else None
-        drawings = [] if as_json else [_head(asked), _body(model, pair, node)]
+        drawings = [] if as_json else [head(asked), _body(model, pair, node)]
     if as_json:
         click.echo(json.dumps(made, indent=2))
     for drawing in drawings:
@@ -72,7 +72,8 @@ def _as_json(
     return {**made, "stages": chain_json(model), "placement": decisions_json(last)}
 
 
-def _head(asked: Asked) -> Drawing:
+def head(asked: Asked) -> Drawing:
+    """What was asked about, and what it fetches, runs and is fed."""
     page = Page(width())
     stage = asked.stage
     page.add((asked.title, DARK.strong), (f"  {asked.how}", DARK.quiet))

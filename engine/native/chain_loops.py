@@ -245,7 +245,10 @@ class Loops:
         dtype = self.chain.dtype_of(view)
         stored = f"i{8 * dtype.itemsize}"
         strides = self.chain.strides[view]
-        f = Function(self.module, f"spread{view}", [("ptr", 0), ("ptr", 0), ("i64", 0), ("i64", 0)], lanes=0)
+        lanes = self.chain.lanes if self.chain.inner >= LONG_ROW else 0
+        f = Function(
+            self.module, f"spread{view}", [("ptr", 0), ("ptr", 0), ("i64", 0), ("i64", 0)], lanes=lanes
+        )
         source, target, at, n = f.parameters
         end = at + n
         first = at.bits("udiv", self.chain.inner)
@@ -257,14 +260,24 @@ class Loops:
             stop = start + self.chain.inner
             high = f.select(stop < end, stop, end)
             base = f.address(source, self._offset(f, number, strides[:-1]), stored)
-            value = None if strides[-1] else f.load(base, stored, 0)
+            one = None if strides[-1] else f.load(base, stored, 0)
+            many = None if one is None else f.spread(one)
 
-            def element(i: Value, _: list[Value]) -> list[Value]:
-                found = f.load(f.address(base, i - start, stored), stored, 0) if value is None else value
+            def single(i: Value, _: list[Value]) -> list[Value]:
+                found = f.load(f.address(base, i - start, stored), stored, 0) if one is None else one
                 f.store(found, f.address(target, i - at, stored))
                 return []
 
-            f.loop(low, high, 1, (), element)
+            def vector(i: Value, _: list[Value]) -> list[Value]:
+                found = f.load(f.address(base, i - start, stored), stored) if many is None else many
+                f.store(found, f.address(target, i - at, stored))
+                return []
+
+            if lanes:
+                whole = high - ((high - low) & (lanes - 1))
+                f.loop(low, whole, lanes, (), vector)
+                low = whole
+            f.loop(low, high, 1, (), single)
             return []
 
         f.loop(first, last, 1, (), row)

@@ -1,181 +1,29 @@
 """Kernels over the channels of an array: sums, moments, and batch normalization, for channels last or in between.
 
-An array is seen as [outer, channels, inner]: channels last, inner is 1.  Sums over all but the channels are taken in units, runs
-of rows or images, each in the array's dtype, and the units' sums in float64, so that long sums lose little; how many threads
-share the units does not change the result.  Batch normalization is that of `engine.op.batchnorm`.
+Batch normalization is that of `engine.op.batchnorm`; `engine.native.channel_code` says how sums are taken.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from engine.native.channel_code import Channels, Load
 from engine.native.ir import Function
 from engine.native.kernel import NativeKernel
-from engine.native.sweep import GRAIN, Code, Piece, lanes_for, sweep, total, type_of
+from engine.native.sweep import GRAIN, Code, Piece, lanes_for, type_of
 from engine.native.values import Value
 
-_UNIT = 256  # rows that are summed up at a time where channels are last
 _ULPS = 8.0  # of what is not a difference that cancels, against NumPy's sums in other orders
-
-Load = Callable[[Value], Value]
-# What is summed for an element, or stored for it: given how to read an array there, and how to read its channel of a vector.
-Terms = Callable[[list[Value], Load, Load], Sequence[Value]]
 
 
 def seen(shape: Sequence[int], data_format: str) -> tuple[int, int, int]:
     """outer, channels and inner of an array in NHWC, NDHWC, NCHW or NCDHW."""
     axis = len(shape) - 1 if data_format.endswith("C") else 1
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-
-
-class _Channels:
-    """The phases that all these kernels are made of."""
-
-    def __init__(self, name: str, dtype: Any, outer: int, channels: int, inner: int) -> None:
-        self.outer, self.channels, self.inner = outer, channels, inner
-        self.count = outer * inner
-        self.code = Code(
-            name, dtype, lanes_for(dtype, channels if inner == 1 else inner, 4 if inner == 1 else 2)
-        )
-        self.type = self.code.type
-        self.units = -(-outer // _UNIT) if inner == 1 else outer
-
-    def scratch(self, terms: int) -> int:
-        """The bytes in which `sums` keeps what is not yet together."""
-        return self.units * terms * self.channels * self.code.size
-
-    def sums(
-        self,
-        args: Sequence[int],
-        terms: int,
-        each: Terms,
-        partial: int,
-        then: Sequence[int],
-        finish: Callable[[Function, Value, list[Value], list[Value]], None],
-    ) -> None:
-        """Two phases.  The first adds up `terms` numbers for every element, which `each` computes from `args`, into the scratch
-        buffer numbered `partial`.  In the second ``finish(f, channel, sums, pointers)`` is given the sums over each channel, in
-        float64, and pointers to the arguments `then`.
-        """
-        if self.inner == 1:
-            self._sums_of_rows(args, terms, each, partial)
-        else:
-            self._sums_of_runs(args, terms, each, partial)
-
-        def combine(f: Function, channel: Value, pointers: list[Value]) -> None:
-            parts, rest = pointers[0], pointers[1:]
-            zero = f.constant("double", 0.0, 0)
-
-            def add(unit: Value, held: list[Value]) -> list[Value]:
-                found = []
-                for k, so_far in enumerate(held):
-                    index = (unit * terms + k) * self.channels + channel
-                    found.append(so_far + self.wide(f, self.code.element(f, parts, index)))
-                return found
-
-            finish(f, channel, f.loop(0, self.units, 1, [zero] * terms, add), rest)
-
-        self.code.phase(self.channels, (partial, *then), combine, max(1, GRAIN // max(self.units * terms, 1)))
-
-    def _sums_of_rows(self, args: Sequence[int], terms: int, each: Terms, partial: int) -> None:
-        def write(f: Function, unit: Value, pointers: list[Value]) -> None:
-            arrays, parts = pointers[:-1], pointers[-1]
-            first = unit * _UNIT
-            stop = f.select(first + _UNIT < self.outer, first + _UNIT, f.constant("i64", self.outer, 0))
-
-            def column(piece: Piece, held: list[Value]) -> list[Value]:
-                def row(number: Value, sums: list[Value]) -> list[Value]:
-                    def load(array: Value) -> Value:
-                        return piece.load(self.code.row(f, array, number, self.channels))
-
-                    return [a + b for a, b in zip(sums, each(arrays, load, piece.load))]
-
-                zeros = [f.constant(self.type, 0.0)] * terms
-                for k, found in enumerate(f.loop(first, stop, 1, zeros, row)):
-                    piece.store(found, self.code.row(f, parts, unit * terms + k, self.channels))
-                return held
-
-            sweep(f, self.type, self.channels, [], column)
-
-        grain = max(1, GRAIN // (_UNIT * self.channels))
-        self.code.phase(self.units, (*args, partial), write, grain)
-
-    def _sums_of_runs(self, args: Sequence[int], terms: int, each: Terms, partial: int) -> None:
-        def write(f: Function, run: Value, pointers: list[Value]) -> None:
-            arrays, parts = pointers[:-1], pointers[-1]
-            image, channel = run.bits("udiv", self.channels), run.bits("urem", self.channels)
-            per = self._spread(f, channel, arrays, each)
-
-            def add(piece: Piece, held: list[Value]) -> list[Value]:
-                found = each(arrays, lambda array: piece.load(self.code.row(f, array, run, self.inner)), per)
-                if piece.count < f.lanes:
-                    found = [f.select(piece.inside(), term, f.like(term, 0.0)) for term in found]
-                return [a + b for a, b in zip(held, found)]
-
-            zeros = [f.constant(self.type, 0.0)] * terms
-            for k, lanes in enumerate(sweep(f, self.type, self.inner, zeros, add)):
-                index = (image * terms + k) * self.channels + channel
-                f.store(total(f, lanes), f.address(parts, index, self.type))
-
-        self.code.phase(self.outer * self.channels, (*args, partial), write, max(1, GRAIN // self.inner))
-
-    def _spread(self, f: Function, channel: Value, arrays: list[Value], each: Terms) -> Load:
-        """How to read what `each` wants of a channel's vectors, read here and now: before the loops that will ask for it."""
-        held: dict[str, Value] = {}
-
-        def read(vector: Value) -> Value:
-            held[vector.text] = f.spread(self.code.element(f, vector, channel))
-            return held[vector.text]
-
-        each(arrays, lambda _: f.constant(self.type, 0.0), read)
-        return lambda vector: held[vector.text]
-
-    def map(self, args: Sequence[int], each: Terms) -> None:
-        """A phase that stores for every element what `each` computes, in the last of `args`."""
-
-        def row(f: Function, number: Value, pointers: list[Value]) -> None:
-            def one(piece: Piece, held: list[Value]) -> list[Value]:
-                def load(array: Value) -> Value:
-                    return piece.load(self.code.row(f, array, number, self.channels))
-
-                (value,) = each(pointers, load, piece.load)
-                piece.store(value, self.code.row(f, pointers[-1], number, self.channels))
-                return held
-
-            sweep(f, self.type, self.channels, [], one)
-
-        def run(f: Function, number: Value, pointers: list[Value]) -> None:
-            per = self._spread(f, number.bits("urem", self.channels), pointers, each)
-
-            def one(piece: Piece, held: list[Value]) -> list[Value]:
-                def load(array: Value) -> Value:
-                    return piece.load(self.code.row(f, array, number, self.inner))
-
-                (value,) = each(pointers, load, per)
-                piece.store(value, self.code.row(f, pointers[-1], number, self.inner))
-                return held
-
-            sweep(f, self.type, self.inner, [], one)
-
-        if self.inner == 1:
-            self.code.phase(self.outer, args, row, max(1, GRAIN // self.channels))
-        else:
-            self.code.phase(self.outer * self.channels, args, run, max(1, GRAIN // self.inner))
-
-    # One channel's numbers.
-
-    def wide(self, f: Function, value: Value) -> Value:
-        return value if value.type == "double" else f.convert("fpext", value, "double")
-
-    def narrow(self, f: Function, value: Value) -> Value:
-        return value if value.type == self.type else f.convert("fptrunc", value, self.type)
-
-    def put(self, f: Function, value: Value, vector: Value, channel: Value) -> None:
-        f.store(self.narrow(f, value), f.address(vector, channel, self.type))
 
 
 def column_sums(rows: int, columns: int, dtype: Any, *, mean: bool = False) -> NativeKernel | None:
@@ -220,7 +68,7 @@ def channel_sums(shape: Sequence[int], dtype: Any, data_format: str = "NHWC") ->
         return None
     if inner == 1:
         return column_sums(outer, channels, dtype)
-    k = _Channels("channel_sums", dtype, outer, channels, inner)
+    k = Channels("channel_sums", dtype, outer, channels, inner)
     k.sums(
         (0,),
         1,
@@ -237,23 +85,9 @@ def moments(shape: Sequence[int], dtype: Any, data_format: str = "NHWC") -> Nati
     outer, channels, inner = seen(shape, data_format)
     if type_of(dtype) is None or not outer * channels * inner:
         return None
-    k = _Channels("moments", dtype, outer, channels, inner)
-    _add_moments(k, 0, 1, 2, 3)
-    return k.code.kernel(1, 2, scratch=[k.scratch(1)], ulps=_ULPS)
-
-
-def _add_moments(k: _Channels, x: int, mean: int, variance: int, partial: int) -> None:
-    """The phases that put the mean and the variance of `x` into the arguments so numbered."""
-
-    def put(f: Function, channel: Value, sums: list[Value], out: list[Value]) -> None:
-        k.put(f, sums[0] / float(k.count), out[0], channel)
-
-    def square(arrays: list[Value], load: Load, per: Load) -> list[Value]:
-        centered = load(arrays[0]) - per(arrays[1])
-        return [centered * centered]
-
-    k.sums((x,), 1, lambda arrays, load, per: [load(arrays[0])], partial, (mean,), put)
-    k.sums((x, mean), 1, square, partial, (variance,), put)
+    k = Channels("moments", dtype, outer, channels, inner)
+    k.moments(0, 1, 2, 3)
+    return k.code.kernel(1, 2, scratch=[k.scratch(2)], ulps=_ULPS)
 
 
 def batch_norm(
@@ -276,7 +110,7 @@ def batch_norm(
     if type is None or not outer * channels * inner:
         return None
     of = np.dtype(dtype).type
-    k = _Channels("batch_norm", dtype, outer, channels, inner)
+    k = Channels("batch_norm", dtype, outer, channels, inner)
     x, scale, offset, old_mean, old_variance, y, kept_mean, kept_variance, mean, variance, gain, partial = (
         range(12)
     )
@@ -305,11 +139,11 @@ def batch_norm(
         return [(load(arrays[0]) - per(arrays[1])) * per(arrays[2]) + per(arrays[3])]
 
     if training:
-        _add_moments(k, x, mean, variance, partial)
+        k.moments(x, mean, variance, partial)
     vectors = (offset, scale, offset, old_mean, old_variance, kept_mean, kept_variance, mean, variance, gain)
     k.code.phase(channels, vectors, prepare, GRAIN)
     k.map((x, mean, gain, offset, y), normalize)
-    scratch = [channels * k.code.size, k.scratch(1) if training else 0]
+    scratch = [channels * k.code.size, k.scratch(2) if training else 0]
     return k.code.kernel(5, 5, scratch=scratch, overwrites={0: (0,)}, ulps=_ULPS)
 
 
@@ -331,7 +165,7 @@ def batch_norm_gradient(
     if type is None or not outer * channels * inner:
         return None
     of = np.dtype(dtype).type
-    k = _Channels("batch_norm_gradient", dtype, outer, channels, inner)
+    k = Channels("batch_norm_gradient", dtype, outer, channels, inner)
     g, x, scale, mean, variance, to_x, to_scale, to_offset, gain, shift, along, partial = range(12)
 
     def terms(arrays: list[Value], load: Load, per: Load) -> list[Value]:

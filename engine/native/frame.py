@@ -47,6 +47,10 @@ def address_of(array: Array) -> int:
     return _word(id(array) + _DATA).value
 
 
+class EmptyStackError(InternalError):
+    """A tape takes from a stack on which there is nothing."""
+
+
 class Frame:
     """What one run at a time of a tape needs.  Several frames of one tape may run at once; one frame may not.
 
@@ -202,7 +206,7 @@ class Frame:
             elif status == Status.TRACE_FULL:
                 self._grow_trace()
             elif status == Status.STACK_EMPTY:
-                raise InternalError(
+                raise EmptyStackError(
                     None, None, f"A native tape takes from stack {int(state[_NUMBER])}, which is empty."
                 )
             else:

@@ -39,12 +39,12 @@ def _part(name: str, operands: tuple[str, ...], attrs: Mapping[str, Any]) -> Ste
     return Step(name, operands)
 
 
-@lru_cache(maxsize=4096)
-def _program(
-    main: str, main_attrs: tuple[tuple[str, Any], ...], rest: tuple[tuple[str, Any], ...]
-) -> Program:
-    attrs = {**dict(main_attrs), **dict(rest)}
-    steps = [Step(main, ("x0", "x1"), dict(main_attrs))]
+def parts(main: str, attrs: Mapping[str, Any], own: Sequence[str] = ()) -> list[Step]:
+    """The steps of a fused `main` with these attrs, of which those named in `own` are the main op's.
+
+    Raises InvalidArgumentError for a part that cannot be fused.
+    """
+    steps = [Step(main, ("x0", "x1"), {name: attrs[name] for name in own})]
     taken = 2
     for name in attrs["fused_ops"]:
         if name not in _ARGS:
@@ -52,7 +52,15 @@ def _program(
         operands = tuple(f"x{i}" for i in range(taken, taken + _ARGS[name]))
         steps.append(_part(name, (f"t{len(steps) - 1}", *operands), attrs))
         taken += _ARGS[name]
-    return Program(steps)
+    return steps
+
+
+@lru_cache(maxsize=4096)
+def _program(
+    main: str, main_attrs: tuple[tuple[str, Any], ...], rest: tuple[tuple[str, Any], ...]
+) -> Program:
+    own = dict(main_attrs)
+    return Program(parts(main, {**own, **dict(rest)}, tuple(own)))
 
 
 _REST = ("fused_ops", "leakyrelu_alpha", "epsilon")

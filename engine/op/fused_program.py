@@ -299,6 +299,8 @@ def _may_be_overwritten(array: Any, values: list[Any]) -> bool:
 
 def _fits(other: Any, out: Any) -> bool:
     """Whether `other` broadcasts to the shape of `out` and is laid out as it is, so that the result would be, too."""
+    if isinstance(out, np.ndarray) and not isinstance(other, np.ndarray | np.generic):
+        return False  # an array that only takes down what is done to it: what is known of `out` stays known
     if other.shape == out.shape:
         return bool(other.flags.c_contiguous)
     if other.ndim > out.ndim:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.runtime.context import StepContext
 from engine.runtime.fetches import feed_array
 
 if TYPE_CHECKING:
@@ -38,13 +39,19 @@ class Call:
         self.rebuild = taken.rebuild
         self.results = len(plan.executable.stage.fetches)
 
-    def arrays(self, values: Iterable[Any]) -> list[Any]:
-        """The values of the feeds as arrays.  Raises TypeError or ValueError, naming the tensor."""
-        return [convert(value) for convert, value in zip(self.converters, values, strict=True)]
+    def step(self, id: int, values: Iterable[Any]) -> StepContext:
+        """A step with these values fed; arrays that fit are borrowed.  Raises TypeError or ValueError, naming the tensor."""
+        feeds = [convert(value) for convert, value in zip(self.converters, values, strict=True)]
+        made = StepContext(id, feeds, self.results)
+        made.borrowed = True
+        return made
 
 
 def _converter(graph: Graph, tensor: Tensor) -> Callable[[Any], Any]:
-    """A function that makes a value the array that `tensor` is fed with, as `feed_array` does, quickly where it is simple."""
+    """A function that makes a value the array that `tensor` is fed with, as `feed_array` does, quickly where it is simple.
+
+    An array that fits as it is is not copied.
+    """
     dtype = tensor.dtype.base_dtype.np_dtype
     dims = tensor._shape._dims
     rank = None if dims is None else len(dims)
@@ -73,7 +80,7 @@ def _converter(graph: Graph, tensor: Tensor) -> Callable[[Any], Any]:
                         )
                     )
                 ):
-                    return array(value, order="C")
+                    return value if value.flags.carray else array(value, order="C")
         elif kind is scalar and -limit <= value <= limit:
             return asarray(value, dtype)
         return feed_array(graph, tensor, value)

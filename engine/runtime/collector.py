@@ -197,17 +197,19 @@ class Collector:
 
 def health_batch(entries: Sequence[tuple[int, int, ArrayHealth]]) -> Health:
     """(row, slot, health) entries in columns."""
+    rows, slots, healths = zip(*entries, strict=True)
+    dtype, shapes, minimum, maximum, mean, nan, inf, nbytes = zip(*healths, strict=True)
     return Health(
-        row=np.array([row for row, _, _ in entries], np.int64),
-        slot=np.array([slot for _, slot, _ in entries], np.int32),
-        dtype=np.array([health.dtype for _, _, health in entries], np.int32),
-        shapes=tuple(health.shape for _, _, health in entries),
-        minimum=np.array([health.minimum for _, _, health in entries], np.float64),
-        maximum=np.array([health.maximum for _, _, health in entries], np.float64),
-        mean=np.array([health.mean for _, _, health in entries], np.float64),
-        nan=np.array([health.nan for _, _, health in entries], np.int64),
-        inf=np.array([health.inf for _, _, health in entries], np.int64),
-        nbytes=np.array([health.nbytes for _, _, health in entries], np.int64),
+        row=np.array(rows, np.int64),
+        slot=np.array(slots, np.int32),
+        dtype=np.array(dtype, np.int32),
+        shapes=shapes,
+        minimum=np.array(minimum, np.float64),
+        maximum=np.array(maximum, np.float64),
+        mean=np.array(mean, np.float64),
+        nan=np.array(nan, np.int64),
+        inf=np.array(inf, np.int64),
+        nbytes=np.array(nbytes, np.int64),
     )
 
 

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 class StepContext:
     """What belongs to one step: fed values by `_Arg` index, fetched values by `_Retval` index.
 
+    `borrowed`: among the feeds are the caller's own arrays.
     `container` names the resource container of what lives no longer than the step (stacks).
     """
 
-    __slots__ = ("feeds", "id", "results")
+    __slots__ = ("borrowed", "feeds", "id", "results")
 
     def __init__(self, id: int, feeds: list[Any], n_results: int) -> None:
         self.id = id
         self.feeds = feeds
+        self.borrowed = False
         self.results: list[Any] = [None] * n_results
 
     @property

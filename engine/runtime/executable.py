@@ -79,10 +79,11 @@ class Executable:
     """A program with kernels: everything about a `Session.run` signature that does not change between steps.
 
     `devices` are those that nodes are on, in the stage's order; `device` is the name of the only one, or "".  `choice` knows the
-    plan, if there is one.
+    plan, if there is one.  `joined` says that edges and loops go over several devices as if they were one
+    (`engine.runtime.plan.joining`).
     """
 
-    def __init__(self, stage: Stage, devices: Sequence[Device] = ()) -> None:
+    def __init__(self, stage: Stage, devices: Sequence[Device] = (), joined: bool = False) -> None:
         if not devices:
             from engine.device.cpu import CPU
 
@@ -92,7 +93,7 @@ class Executable:
         on = [known.get(node.device, devices[0]) for node in stage]
         self.devices: tuple[Device, ...] = tuple(dict.fromkeys(on)) or (devices[0],)
         self.device = self.devices[0].name if len(self.devices) == 1 else ""
-        self.program = Program(stage, per_device=len(self.devices) > 1)
+        self.program = Program(stage, per_device=len(self.devices) > 1 and not joined)
         self.bound = [BoundItem(item, device) for item, device in zip(self.program.items, on, strict=True)]
         for bound, device in zip(self.bound, on, strict=True):
             bound.lane = self.devices.index(device)

@@ -173,8 +173,7 @@ class BaseSession:
                 key = _key_of(fetches, feed_dict)
                 call = self._call(key)
                 if call is not None:
-                    arrays = call.arrays(feed_dict.values()) if feed_dict else []
-                    context = StepContext(next(_step_ids), arrays, call.results)
+                    context = call.step(next(_step_ids), feed_dict.values() if feed_dict else ())
                     return call.rebuild(self._run_plan(call.plan, context, 0))
             taken = self._take_apart(fetches)
             feeds = flatten_feeds(self._graph, feed_dict)
@@ -214,8 +213,7 @@ class BaseSession:
             try:
                 ready = self._call(key) if options is None and run_metadata is None else None
                 if ready is not None:
-                    context = StepContext(next(_step_ids), ready.arrays(args), ready.results)
-                    return ready.rebuild(self._run_plan(ready.plan, context, 0))
+                    return ready.rebuild(self._run_plan(ready.plan, ready.step(next(_step_ids), args), 0))
                 pairs = zip(tensors, args, strict=True)
                 arrays = [feed_array(self._graph, tensor, value) for tensor, value in pairs]
                 executable = self._executable(taken, tensors)
@@ -348,7 +346,7 @@ class BaseSession:
             level = max((observer.level for observer in observers), default=observe.TraceLevel.OFF)
             if level < observe.TraceLevel.FULL:
                 plan = executable.choice.for_run(self._config) if observers else None
-                if plan is not None:
+                if plan is not None and not plan.joins:
                     return self._run_traced_plan(plan, context, timeout, observers, level)
                 why = executable.choice.why_not(self._config.plans)
         info = None

@@ -10,6 +10,7 @@ import linecache
 import os
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -90,6 +91,7 @@ class Site:
         return f"<Site {self}>"
 
 
+@lru_cache(maxsize=1024)
 def _line(code: CodeType, lasti: int) -> int:
     for start, end, line in code.co_lines():
         if start <= lasti < end and line is not None:

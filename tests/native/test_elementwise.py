@@ -502,6 +502,18 @@ def test_reductions(kind: str, shape: tuple[int, ...], rank: int) -> None:
             np.testing.assert_allclose(found, exact, rtol=4 * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize(
+    "left,right", [((3, 200), (200,)), ((3, 200), (3, 1)), ((2, 3, 70), (3, 1)), ((5, 1, 90), (4, 1))]
+)
+def test_reductions_of_what_broadcasts(left: Any, right: Any) -> None:
+    rng = np.random.default_rng(14)
+    x, y = rng.normal(size=left), rng.normal(size=right)
+    exact = ((x + y) * y).sum(axis=-1)
+    steps = [("AddV2", ["x0", "x1"], {}), ("Mul", ["t0", "x1"], {})]
+    found = natively(steps, [x, y], exact, chunk=2, reduction=Reduction("Sum", 1))
+    np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-12)
+
+
 def test_extremes_keep_nan() -> None:
     x = np.arange(40, dtype=np.float32)
     for place in (0, 20, 39):

@@ -23,7 +23,6 @@ from engine import observe
 from engine.observe import TraceLevel
 from engine.partition.options import PartitionOptions
 from engine.passes.settings import Level, OptimizerOptions
-from engine.runtime import blas
 from engine.runtime.context import StepContext
 from engine.runtime.driver import Executable, Sequential, StepRun
 from engine.runtime.parallel import Parallel
@@ -35,6 +34,7 @@ raw = tf.raw_ops
 
 
 def config(**options: Any) -> Any:
+    options.setdefault("plans", "off")  # what is tried here is the interpreter; for plans see tests/plan
     return tf.ConfigProto(device_count=options.pop("device_count", TWO), **options)
 
 
@@ -304,23 +304,38 @@ def test_a_step_inside_a_step_needs_no_free_thread() -> None:
         assert session.run(outer) == 36.0
 
 
+def test_products_are_held_to_one_thread_of_blas() -> None:
+    """BLAS' own threads collapse beside a busy process, and change last bits; outside of steps they are as they were."""
+    from engine.native import blas
+
+    if not blas.available():
+        pytest.skip(blas.why_not())
+    before = blas.threads()
+    x = tf.placeholder(tf.float32, [2, 2])
+    seen = tf.py_func(lambda _: np.int64(blas.threads()), [tf.matmul(x, x)], tf.int64)
+    for plans in ("off", "always"):
+        with tf.Session(config=tf.ConfigProto(plans=plans)) as session:
+            assert session.run(seen, {x: np.eye(2)}) == 1
+        assert blas.threads() == before
+
+
 def test_one_kernel_may_use_so_many_threads() -> None:
-    from threadpoolctl import threadpool_info
+    from engine.native import pool
+    from engine.runtime.plan.threads import parallel_for
 
-    def limit() -> int:
-        return min(
-            (each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"), default=0
-        )
-
-    before = limit()
-    if not before:
-        pytest.skip("threadpoolctl knows no BLAS here")
-    seen = tf.py_func(lambda: np.int64(limit()), [], tf.int64)
-    with tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1)) as session:
-        assert session.run(seen) == 1
-    assert limit() == before
-    with blas.limited(0):
-        assert limit() == before
+    for threads in (1, 2):
+        limited = pool.default().limit(threads)
+        assert limited.threads == min(threads, pool.default().threads)
+        assert parallel_for(threads) == parallel_for(threads) != parallel_for(threads + 1)
+    x = tf.placeholder(tf.float32, [64, 64])
+    y = tf.matmul(tf.tanh(tf.matmul(x, x)), x)
+    value = np.linspace(-1, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    results = []
+    for threads in (0, 1, 2):
+        config = tf.ConfigProto(intra_op_parallelism_threads=threads, exact=True)
+        with tf.Session(config=config) as session:
+            results += [session.run(y, {x: value}) for _ in range(5)]
+    assert all(result.tobytes() == results[0].tobytes() for result in results)
 
 
 # How it stops.

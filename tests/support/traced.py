@@ -13,7 +13,6 @@ import numpy as np
 from engine import observe
 from engine.observe import FrameChange, TraceLevel
 
-
 HANDED_ON = {"VariableV2", "RefSwitch", "RefMerge", "RefEnter", "RefExit", "RefNextIteration", "RefIdentity"}
 
 
@@ -71,7 +70,8 @@ class Told(observe.Observer):
         tags, names = self.tags(), self.steps[0].stage.order
         columns = (self.column(name).tolist() for name in ("node", "frame", "iteration", "dead"))
         return [
-            (names[node], tags[frame], iteration, dead) for node, frame, iteration, dead in zip(*columns, strict=True)
+            (names[node], tags[frame], iteration, dead)
+            for node, frame, iteration, dead in zip(*columns, strict=True)
         ]
 
     def changes(self) -> Counter[Any]:
@@ -142,14 +142,21 @@ def check_order(told: Told) -> None:
     assert not (end - start)[told.column("dead")].any()
     frames, iterations = told.column("frame"), told.column("iteration")
     rows: dict[tuple[int, int], list[int]] = {}
+    nodes_of = told.column("node").tolist()
+    nodes, names = told.steps[0].stage.nodes, told.steps[0].stage.order
     for row, place in enumerate(zip(frames.tolist(), iterations.tolist(), strict=True)):
         rows.setdefault(place, []).append(row)
     for event in told.events:
         if event.change is FrameChange.FRAME_END:
             continue
         mine = rows[event.frame, event.iteration]
-        if event.change in (FrameChange.FRAME_BEGIN, FrameChange.ITERATION_BEGIN):
+        if event.change is FrameChange.ITERATION_BEGIN and event.iteration:
             assert event.row == mine[0] - 1
+        elif event.change in (FrameChange.FRAME_BEGIN, FrameChange.ITERATION_BEGIN):
+            assert (
+                event.row < mine[0]
+                and nodes[names[nodes_of[event.row]]].attrs.get("frame_name") == event.name
+            )
         elif event.change is FrameChange.ITERATION_END:
             assert event.row >= mine[-1]
     for write in told.writes:

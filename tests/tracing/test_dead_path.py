@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("as_written")
 
 def run(fetch: Any) -> tuple[Any, dict[Place, bool], dict[Place, Any], dict[int, tuple[int, int]]]:
     """What ran: the stage, places with their deadness, their outputs, and each frame's parent."""
-    with tf.Session() as session:
+    with tf.Session(config=tf.ConfigProto(plans="off")) as session:
         made = Executable(session.stage_for(fetch))
     step = StepRun(made, None, StepContext(1, [], 1), ResourceManager(), None)
     ran: dict[Place, bool] = {}
@@ -120,7 +120,7 @@ def test_where_the_way_back_is_not_known() -> None:
 def test_the_way_in_a_recorded_run(tmp_path: Path) -> None:
     """What is told from the recording is what the executor's own tokens say."""
     stage, ran, outputs, parents = run(nested())
-    with tracing.record(tmp_path, "times", tensorboard=False) as recorder, tf.Session() as session:
+    with tracing.record(tmp_path, "times", tensorboard=False) as recorder, tf.Session(config=tf.ConfigProto(plans="off")) as session:
         session.run(tf.get_default_graph().get_tensor_by_name("while/Exit_1:0"))
     with Run.open(recorder.path) as recorded:
         (step,) = recorded.steps()

@@ -26,9 +26,11 @@ def graph() -> Any:
         yield graph
 
 
-def recorded(folder: Path, fetch: Any, level: Any = "times", threads: int = 1) -> Run:
+def recorded(
+    folder: Path, fetch: Any, level: Any = "times", threads: int = 1, plans: str = "auto"
+) -> Run:
     """A run of one step."""
-    config = tf.ConfigProto(inter_op_parallelism_threads=threads)
+    config = tf.ConfigProto(inter_op_parallelism_threads=threads, plans=plans)
     with tracing.record(folder, level, tensorboard=False) as recorder, tf.Session(config=config) as session:
         session.run(fetch)
     return Run.open(recorder.path)
@@ -124,7 +126,7 @@ def chain(limit: int, iterations: int = 25) -> Any:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("limit", [1, 4, 10])
 def test_what_parallel_iterations_holds_back(tmp_path: Path, limit: int, threads: int) -> None:
-    with recorded(tmp_path, chain(limit), threads=threads) as run:
+    with recorded(tmp_path, chain(limit), threads=threads, plans="off") as run:
         step = run.steps()[0].id
         (frame,) = tree_of(run)
         events, ends = run.frames(step), np.maximum.accumulate(run.executions(step).end_ns)
@@ -160,7 +162,7 @@ def test_what_parallel_iterations_holds_back(tmp_path: Path, limit: int, threads
 
 @pytest.mark.usefixtures("as_written")
 def test_a_loop_with_room_holds_nothing_back(tmp_path: Path) -> None:
-    with recorded(tmp_path, chain(1000)) as run:
+    with recorded(tmp_path, chain(1000), plans="off") as run:
         (frame,) = tree_of(run)
     assert frame.deferred == () and frame.waited_ns == 0
     assert 10 < frame.most_under_way <= 26

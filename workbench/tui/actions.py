@@ -107,6 +107,8 @@ ACTIONS: tuple[Action, ...] = (
          lambda s: s.go_stage(1)),
         ("stages", "o", "stages", "Show the stages that the graph went through, or the scopes again",
          lambda s: s.toggle_stages(), 48),
+        ("program", "p", "program", "Show the program that the graph became beside it, or the scopes again",
+         lambda s: s.toggle_program(), 49),
         ("compare", "x", "compare",
          "Lay the stage over the one before, or over the list's; again to see it alone", lambda s: s.compare(), 47),
         ("devices", "m", "devices", "Colour by device, or by scope", lambda s: s.toggle_devices(), 46),

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from engine.observe import Executions, Transfer
 from engine.passes.stage import Stage
+from engine.types.errors import OpError
 from tracing.reader import Run, StageRow, StepRow
 from viz.devices_model import DevicesView, devices_view
 from viz.graph_model import ScopeTree
 from viz.loop_tracks import LoopTrack, loop_tracks
+from viz.plan_model import PlanModel, plan_model
 from viz.runs_model import RunRow, RunsModel
 from viz.scope_colours import ScopeColours
 from viz.stage_diff import Change, StageDiff, diff
@@ -90,6 +92,15 @@ class ChainRow:
 
 
 @dataclass(frozen=True)
+class PlanView:
+    """The program of a stage, or why there is none to show."""
+
+    stage_id: int
+    model: PlanModel | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class StepData:
     """What a step (and those around it) did: bars, and times by node of the step itself."""
 
@@ -117,6 +128,7 @@ class Store:
         self._stages: dict[tuple[Path, int], StageView] = {}
         self._compared: dict[tuple[Path, int, int], StageView] = {}
         self._counts: dict[tuple[Path, int], Counter[Change]] = {}
+        self._plans: dict[tuple[Path, int], PlanView] = {}
 
     def poll(self) -> list[RunRow]:
         """The rows of the list of runs."""
@@ -195,11 +207,29 @@ class Store:
             found.append(ChainRow(rows[each], counts))
         return tuple(found)
 
+    def plan(self, opened: OpenRun, stage_id: int) -> PlanView:
+        """What runs a stage, as it is recomputed from the stage's nodes.  Raises RunError."""
+        key = opened.path, stage_id
+        ran = any(step.stage_id == stage_id for step in opened.steps)
+        last = next((row for row in opened.stages if row.before_id == stage_id), None) is None
+        if not (ran or last):
+            return PlanView(
+                stage_id, None, "A program is made of the last stage of a chain: ] goes on to it."
+            )
+        found = self._plans.get(key)
+        if found is None:
+            try:
+                found = PlanView(stage_id, plan_model(opened.run.stage(stage_id)))
+            except OpError as error:
+                found = PlanView(stage_id, None, str(error))
+            self._plans[key] = found
+        return found
+
     def step(self, opened: OpenRun, step: StepRow, around: int = 0) -> StepData:
         """What `step` did, with up to `around` steps before it and as many after.  Raises RunError."""
         view = self.stage(opened, step.stage_id)
         mine = _batches(opened, step)
-        timings = Timings(view.stage.order, mine)
+        timings = Timings(view.stage.order, mine, opened.run.totals(step.id))
         at = opened.step_index(step.id)
         chosen = [step]
         bars = step.executions

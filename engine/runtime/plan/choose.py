@@ -39,9 +39,11 @@ class Choice:
         return self.compile(config)
 
     def why_not(self, mode: str) -> str:
-        """Why `for_run` has given no plan, in some words."""
+        """Why the plan that `for_run` gives, if any, did not run, in some words."""
         if mode == "off":
             return "ConfigProto.plans is 'off'"
+        if self.plan is not None:
+            return "a plan sends nothing from device to device, which is what is watched"
         if self.reason is None:
             return "the first run"
         about = f" ('{self.reason.item.name}')" if self.reason.item is not None else ""
@@ -58,7 +60,12 @@ class Choice:
                     options: dict[str, Any] = {}
                     if config is not None:
                         threads = config.intra_op_parallelism_threads
-                        options = {"native": config.native, "exact": config.exact, "threads": threads}
+                        options = {
+                            "native": config.native,
+                            "exact": config.exact,
+                            "threads": threads,
+                            "background": config.plans == "auto",
+                        }
                     self.plan = Plan(self.executable, **options)
                 except NotExpressible as reason:
                     # Without its traceback, which holds the frames of whoever ran the step.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from engine.passes.stage import Stage
 from engine.runtime.plan import ir
 from engine.runtime.plan.fusing import Apart, Fused, apart, fused, where
+from engine.runtime.plan.joining import joined_program
 from engine.runtime.plan.lines import COMPUTE, MOVE, PYTHON, Line, Segment
 from engine.runtime.plan.listing import Listing, listing
 from engine.runtime.plan.structure import linearize
@@ -107,6 +108,7 @@ def explain(executable: Executable, config: ConfigProto) -> Explanation:
         assert executable.choice.reason is not None
         return _made(stage, program, executable.choice.reason)
     special = special_of(plan)
+    program = plan.executable.program
     notes = []
     if config.plans == "auto" and len(program.frames) == 1:
         notes.append("the first run is interpreted: most signatures that run once never run again")
@@ -159,6 +161,7 @@ def of_stage(stage: Stage, program: Program | None = None, off: str = "") -> Exp
         reason = f"kernels run on {own}, which has a memory and streams of its own"
         return _made(stage, program, ir.NotExpressible(reason))
     try:
+        program = joined_program(program)
         return _made(stage, program, linearize(program))
     except ir.NotExpressible as reason:
         return _made(stage, program, reason)

@@ -115,7 +115,8 @@ class Native:
 
     It is given the values `inputs` and what the variables in `read` hold (reference, first reader), and gives arrays: those of
     the values in `outputs` (value, which array), and those that variables become in `written` (reference, which array, kind,
-    writer).  `constants` are values that turned out to be constant, `references` values that are another one.
+    writer).  `constants` are values that turned out to be constant, `references` values that are another one, `passed`
+    values that are what it was given: (value, which of the inputs, then of those read).
     """
 
     segment: Segment
@@ -126,6 +127,7 @@ class Native:
     written: tuple[tuple[int, int, str, StageNode | None], ...]
     constants: tuple[tuple[int, Any], ...]
     references: tuple[tuple[int, int], ...]
+    passed: tuple[tuple[int, int], ...] = ()
 
 
 Instruction = Compute | Pass | Move | Lower | Branch | Loop | Native
@@ -213,7 +215,7 @@ def writes(instruction: Instruction) -> tuple[int, ...]:
     if isinstance(instruction, Move):
         return tuple(value for value in (instruction.target, instruction.index) if value >= 0)
     if isinstance(instruction, Native):
-        made = (*instruction.outputs, *instruction.references)
+        made = (*instruction.outputs, *instruction.references, *instruction.passed)
         return tuple(value for value, _ in made)
     if isinstance(instruction, Loop):
         return (*(target for target, _ in instruction.inits), *(value for value, _ in instruction.indices))

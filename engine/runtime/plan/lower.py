@@ -31,6 +31,7 @@ from engine.runtime.plan.ir import (
     writes,
 )
 from engine.runtime.plan.native_rules import RULES
+from engine.runtime.plan.native_state import HANDLERS, MAKERS, Handle
 from engine.runtime.plan.recording import Home, NotRecordable, Recorder
 from engine.runtime.plan.tracer import Traced, TracedContext, TracedVariable
 
@@ -96,6 +97,7 @@ class Lowering:
         self.segments: list[Native] = []
         self.refused: list[tuple[Instruction, str]] = []  # what stayed in Python, and why
         self._inside = 0  # branches and loops around what is being lowered
+        self._apart: set[int] = set()  # makers of handles that are needed outside of their segment
         self._draft: Draft = Draft(Recorder(exact, threads))
 
     def run(self) -> Linear:
@@ -109,7 +111,7 @@ class Lowering:
         made = Block()
         self._draft = Draft(Recorder(self.exact, self.threads))
         for each in block.code:
-            if isinstance(each, Compute) and each.item.node.type in _EARLY:
+            if isinstance(each, Compute) and (each.item.node.type in _EARLY or self._comes_before(each)):
                 made.code.append(each)
             elif isinstance(each, Compute) and each.item.node.type == "_Retval" and not each.item.derefs:
                 self._draft.late.append(each)
@@ -120,6 +122,29 @@ class Lowering:
                     made.code.append(self._in_python(each))
         self._close(made)
         return made
+
+    def _comes_before(self, each: Compute) -> bool:
+        """Whether the op makes a handle for others than a segment, and needs nothing that one gives."""
+        return id(each) in self._apart and all(
+            self.linear.sources[value][0].node.type == "Const" for value in each.inputs
+        )
+
+    def _escaping(self, draft: Draft) -> set[int]:
+        """The instructions of a draft that make handles which others need, too."""
+        covered = [inner for each in draft.covers for inner in walk(Block([each]))]
+        inside = {id(each) for each in covered}
+        needed: set[int] = set()
+        for value, found in draft.known.items():
+            if isinstance(found, Handle) and not self.readers.get(value, set()) <= inside:
+                needed.add(id(found.root))
+        return {
+            id(each)
+            for each in covered
+            if isinstance(each, Compute)
+            and each.item.node.type in MAKERS
+            and each.outputs[0] >= 0
+            and id(getattr(draft.known.get(each.outputs[0]), "root", None)) in needed
+        }
 
     def _in_python(self, each: Instruction) -> Instruction:
         """The instruction with segments in its blocks."""
@@ -185,6 +210,12 @@ class Lowering:
         steps = sum(step.kind not in ("place", "loop", "end") for step in draft.recorder.steps)
         heavy = draft.loops or any(step.kind == "call" for step in draft.recorder.steps)
         if draft.computes and (steps >= _WORTH or heavy):
+            escaping = self._escaping(draft)
+            if escaping:
+                self._apart |= escaping
+                made.code.extend(self._block(Block(draft.covers)).code)
+                made.code.extend(draft.late)
+                return
             native = self._segment(draft)
             if native is not None:
                 self.segments.append(native)
@@ -203,12 +234,15 @@ class Lowering:
         outputs: list[tuple[int, View]] = []
         constants: list[tuple[int, Any]] = []
         references: list[tuple[int, int]] = []
+        passed: list[tuple[int, int]] = []
+        read = [use for use in draft.variables.values() if use.entry is not None]
+        inputs = [*draft.inputs.values(), *(use.entry for use in read if use.entry is not None)]
         taken: dict[int, View] = {}
 
         def give(view: View) -> View:
             """The view as an array of the caller's."""
-            if view.slot in taken and recorder.whole(view):
-                return taken[view.slot]
+            if taken.get(view.slot) == view:
+                return view
             if recorder.whole(view) and recorder.buffers[view.slot].home is Home.ARENA:
                 recorder.buffers[view.slot].home = Home.OUTPUT
                 taken[view.slot] = view
@@ -218,13 +252,18 @@ class Lowering:
             return copied
 
         for value in sorted(made):
-            if self.readers.get(value, set()) <= covered:
+            if (
+                self.readers.get(value, set()) <= covered
+                or self.linear.sources[value][0].node.type == "Const"
+            ):
                 continue
             found = draft.known.get(value)
             if isinstance(found, np.ndarray | np.generic):
                 constants.append((value, found))
             elif isinstance(found, str):
                 references.append((value, draft.variables[found].reference))
+            elif found is not None and found in inputs:
+                passed.append((value, inputs.index(found)))
             elif found is not None:
                 outputs.append((value, give(found)))
             else:
@@ -232,8 +271,7 @@ class Lowering:
         written = [
             (use, give(use.now)) for use in draft.variables.values() if use.kind and use.now is not None
         ]
-        read = [use for use in draft.variables.values() if use.entry is not None]
-        inputs = [*draft.inputs.values(), *(use.entry for use in read if use.entry is not None)]
+        recorder.finish()
         order = list(dict.fromkeys([view.slot for _, view in (*outputs, *written)]))
         segment = Segment(
             recorder, inputs, [next(v for _, v in (*outputs, *written) if v.slot == s) for s in order]
@@ -249,6 +287,7 @@ class Lowering:
             ),
             constants=tuple(constants),
             references=tuple(references),
+            passed=tuple(passed),
         )
 
     # Operands.
@@ -256,8 +295,8 @@ class Lowering:
     def _view(self, value: int) -> View:
         """A value as an operand."""
         found = self._find(value)
-        if isinstance(found, str):
-            raise NotRecordable("a reference to a variable as an operand")
+        if isinstance(found, str | Handle):
+            raise NotRecordable("a reference to a variable, or a handle, as an operand")
         return self._draft.recorder.constant(found) if isinstance(found, np.ndarray | np.generic) else found
 
     def _find(self, value: int) -> Any:
@@ -282,6 +321,8 @@ class Lowering:
             use = self._draft.variables.setdefault(name, Use(value))
             use.reference = min(use.reference, value)
             return name
+        if dtype.name == "resource":
+            raise NotRecordable("a resource from outside of the segment")
         dims = node.output_shapes[output].dims_or_none
         if dims is None or None in dims:
             raise NotRecordable(f"the shape of '{item.name}:{output}' is not known beforehand")
@@ -337,7 +378,8 @@ class Lowering:
         if node.type in _OPAQUE or bound.device is not None:
             raise NotRecordable(f"{node.type} is not a kernel on arrays")
         update = node.type in _UPDATES or (node.type.startswith("Apply") and bool(node.opdef.ref_inputs))
-        if node.opdef.stateful and not update and node.type != "Assign":
+        handler = HANDLERS.get(node.type)
+        if node.opdef.stateful and not update and node.type != "Assign" and handler is None:
             raise NotRecordable(f"{node.type} has a state")
         recorder.owner = item.index
         draft.computes += 1
@@ -350,30 +392,45 @@ class Lowering:
         if node.type == "Assign":
             self._assign(each, node, inputs)
             return
-        views = self._by_rule(node, inputs)
+        views = None
+        if handler is not None:
+            if id(each) in self._apart:
+                raise NotRecordable(f"what the {node.type} makes is needed elsewhere, too")
+            views = self._by_handler(node, inputs)
+        if views is None:
+            views = self._by_rule(node, inputs)
         if views is None:
             views = self._by_trace(each, node, bound, inputs)
         for value, view in zip(each.outputs, views, strict=True):
             if value >= 0:
                 draft.known[value] = view
 
+    def _by_handler(self, node: StageNode, inputs: Sequence[Any]) -> list[Any] | None:
+        """The op on a stack or TensorArray of the segment's own; None if its kernel is to be traced."""
+        recorder = self._draft.recorder
+        if node.opdef.stateful:
+            return HANDLERS[node.type](recorder, node, inputs)
+        if any(isinstance(each, str) for each in inputs) or all(
+            isinstance(each, np.ndarray | np.generic) for each in inputs
+        ):
+            return None
+        mark = recorder.mark()
+        try:
+            return HANDLERS[node.type](recorder, node, inputs)
+        except NotRecordable:
+            recorder.back(mark)
+            return None
+
     def _by_rule(self, node: StageNode, inputs: Sequence[Any]) -> list[Any] | None:
-        """The op as one native kernel, whose last bits may differ from NumPy's; None where there is none."""
-        rule = None if self.exact else RULES.get(node.type)
-        if rule is None:
+        """The op as native kernels of its own; None where there are none, or none whose bits will do."""
+        rule = RULES.get(node.type)
+        if rule is None or (self.exact and not rule.exact):
             return None
         recorder = self._draft.recorder
         mark = recorder.mark()
         uses = [self._draft.variables[each] if isinstance(each, str) else None for each in inputs]
-        views = [
-            self._held(each, node)
-            if isinstance(each, str)
-            else recorder.constant(each)
-            if isinstance(each, np.ndarray | np.generic)
-            else each
-            for each in inputs
-        ]
-        made = rule(recorder, node, views)
+        operands = [self._held(each, node) if isinstance(each, str) else each for each in inputs]
+        made = rule(recorder, node, operands)
         if made is None:
             recorder.back(mark)
             return None
@@ -382,7 +439,7 @@ class Lowering:
             use = uses[slot]
             assert use is not None
             self._write(use, view, node.type, node)
-        return [inputs[0]] if updated else list(results)
+        return [inputs[0]] if updated else results
 
     def _by_trace(self, each: Compute, node: StageNode, bound: Any, inputs: Sequence[Any]) -> list[Any]:
         """The op as its kernel does it."""

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from engine.observe import TraceLevel
 from engine.runtime import step
+from engine.runtime.diagnosis import short
 from engine.runtime.failures import about_shapes, explain, in_fused
 from engine.runtime.plan import python
 from engine.runtime.plan.ir import NotExpressible
+from engine.runtime.plan.joining import NAME as JOINED
+from engine.runtime.plan.joining import joined
 from engine.runtime.plan.paths import Layout
 from engine.runtime.plan.specials import Specials
 from engine.runtime.plan.structure import linearize
@@ -33,22 +36,34 @@ class Plan:
     """
 
     def __init__(
-        self, executable: Executable, *, native: bool = True, exact: bool = False, threads: int = 0
+        self,
+        executable: Executable,
+        *,
+        native: bool = True,
+        exact: bool = False,
+        threads: int = 0,
+        background: bool = False,
     ) -> None:
         for device in executable.devices:
             if not device.plain:
                 raise NotExpressible(
                     f"kernels run on {device.name}, which has a memory and streams of its own"
                 )
+        executable = joined(executable)
         self.executable = executable
         self.linear = linearize(executable.program)
         self.uses_step = any(python.writes_resources(each) for each in self.linear.walk())
         self._loops = bool(self.linear.loops)
-        self.specials = Specials(self.linear, executable, exact, threads) if native else None
+        self.specials = Specials(self.linear, executable, exact, threads, background) if native else None
         self._lock = threading.Lock()
         self._programs: dict[tuple[TraceLevel, Any], python.PythonProgram] = {}
         self._layouts: dict[bool, Layout] = {}
         self._settled: python.PythonProgram | None = None  # what runs whenever nobody watches
+
+    @property
+    def joins(self) -> bool:
+        """Whether its program is one of several devices, between which nothing is sent."""
+        return self.executable.stage.name == JOINED
 
     def program(self, level: TraceLevel = TraceLevel.OFF) -> python.PythonProgram:
         """The program in Python, written when it is first asked for."""
@@ -87,6 +102,9 @@ class Plan:
         program = self._settled
         if program is None or level or step.checker is not None:
             program = self._choose(context, level)
+        if context.borrowed:
+            for index in program.keeps:
+                context.feeds[index] = context.feeds[index].copy()
         watch = _Watch(self, cancelled, deadline, log) if self._loops else None
         check = watch.check if watch is not None else None
         try:
@@ -120,11 +138,12 @@ class Plan:
         return self._programs.get((level, step.checker)) or self.program(level)
 
     def place(self, item: Item, watch: _Watch | None) -> str:
-        """An item in words; of one in a loop, the iteration that is known."""
+        """An item in words; of one in a loop, the iteration that is known; with its device if the step has several."""
+        on = "" if self.executable.device else f" on {short(item.node.device)}"
         if item.frame.parent is None:
-            return f"'{item.name}'"
+            return f"'{item.name}'{on}"
         about = f" iteration {watch.iteration}" if watch is not None and watch.iteration else ""
-        return f"'{item.name}' ({item.frame.path}{about})"
+        return f"'{item.name}' ({item.frame.path}{about}){on}"
 
 
 class _Watch:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import linecache
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,9 @@ from engine.runtime.plan.ir import (
     Lower,
     Move,
     Native,
+    reads,
     walk,
+    writes,
 )
 from engine.runtime.plan.names import Lives, lives
 from engine.runtime.program import Item
@@ -37,6 +39,7 @@ from engine.runtime.resources import Variable
 from engine.types import errors
 
 if TYPE_CHECKING:
+    from engine.op.registry import OpDef
     from engine.runtime.executable import Executable
 
 _INDENT = "    "
@@ -60,12 +63,16 @@ COUNTDOWN = 256  # iterations between two looks at whether the step should stop
 
 @dataclass(slots=True)
 class PythonProgram:
-    """A linear program as a function; `lines[n]` is the node that line n (from 1) of `text` is about."""
+    """A linear program as a function; `lines[n]` is the node that line n (from 1) of `text` is about.
+
+    `keeps` are the feeds that must be the program's own: what it gives, or keeps in a variable, may share memory with them.
+    """
 
     text: str
     lines: list[Item | None]
     filename: str
     function: Callable[..., None] = field(repr=False)
+    keeps: tuple[int, ...] = ()
 
     def node_at(self, error: BaseException) -> Item | None:
         """The node at which `error` left this program, or None if it did not come through it."""
@@ -102,6 +109,11 @@ def writes_resources(instruction: Instruction) -> bool:
     return node is not None and node.opdef.stateful and node.type not in ("_Arg", "_Retval")
 
 
+def _is_fresh(opdef: OpDef) -> bool:
+    """Whether the op's result shares memory with no input, whatever they are."""
+    return opdef.ufunc is not None or opdef.name in ("MatMul", "_FusedMatMul")
+
+
 class _Writer:
     def __init__(self, linear: Linear, executable: Executable, level: TraceLevel, checker: Any) -> None:
         self.linear = linear
@@ -125,7 +137,7 @@ class _Writer:
         self._block(self.linear.body)
         head = ["def plan(R, S, F, O, check, log):"]
         head.append(f"{_INDENT}n = {COUNTDOWN}")
-        if any(isinstance(each, Loop) for each in self.linear.walk()):
+        if any(isinstance(each, Loop) for each in self._written()):
             head.append(f"{_INDENT}new_frame = count(1).__next__")
             self.space["count"] = itertools.count
         for container, name in self.containers.items():
@@ -145,7 +157,29 @@ class _Writer:
         exec(code, self.space)
         nothing: list[Item | None] = [None]
         items = nothing * (len(head) + 1) + self.items[1:]
-        return PythonProgram(text, items, filename, self.space["plan"])
+        return PythonProgram(text, items, filename, self.space["plan"], self._kept_feeds())
+
+    def _kept_feeds(self) -> tuple[int, ...]:
+        """The feeds that somebody reads who may hand them on: any but a segment, and ops whose results are always new."""
+        fed: dict[int, int] = {}
+        kept: set[int] = set()
+        for each in self.linear.walk():
+            if isinstance(each, Compute) and each.item.node.type == "_Arg":
+                if not self._is_scalar(each.item.node):
+                    fed[each.outputs[0]] = each.item.node.attrs["index"]
+            elif isinstance(each, Native):
+                given = [*each.inputs, *(reference for reference, _ in each.read)]
+                kept.update(given[which] for _, which in each.passed)
+            elif not isinstance(each, Compute) or not _is_fresh(each.item.node.opdef):
+                kept.update(reads(each))
+        return tuple(sorted(fed[value] for value in kept & fed.keys()))
+
+    def _written(self) -> Iterator[Instruction]:
+        """Every instruction that is in the text: also what segments stand for, where they may fail."""
+        for each in self.linear.walk():
+            yield each
+            if isinstance(each, Native) and each.segment.may_fail:
+                yield from walk(Block(list(each.covers)))
 
     # Text.
 
@@ -284,20 +318,39 @@ class _Writer:
         references = {reference: self._name(reference) for reference, *_ in native.written}
         if references:
             self.space["lock"], self.space["unlock"] = _lock, _unlock
-            self._say(f"l{number} = lock({', '.join(references.values())})", first)
+            # All lock variables in the order of their names, so that no two wait for each other.
+            ordered = sorted(references, key=lambda each: self.linear.sources[each][0].name)
+            self._say(f"l{number} = lock({', '.join(references[each] for each in ordered)})", first)
             self._say("try:")
             self.indent += 1
         arguments = [self._name(value) for value in native.inputs]
         for i, (reference, reader) in enumerate(native.read):
             item = self.executable.program.by_name[reader.name] if reader is not None else first
             self.space[f"r{number}_{i}"] = reader
-            self._say(f"a{i} = {self._name(reference)}.read(r{number}_{i})", item)
+            self._say(f"a{i} = {self._name(reference)}.value")
+            self._say(f"if a{i} is None: {self._name(reference)}.read(r{number}_{i})", item)
             arguments.append(f"a{i}")
         check = f"lambda: check({test.index}, 0)" if test is not None else "None"
         self._say(f"g = seg{number}({', '.join([check, *arguments])})", first)
-        for reference, which, kind, writer in native.written:
-            item = self.executable.program.by_name[writer.name] if writer is not None else first
-            self._say(f"R.write({references[reference]}, g[{which}], {kind!r})", item)
+        if segment.may_fail:
+            self._say("if g is None:")
+            self.indent += 1
+            self._instead(native)
+            self.indent -= 1
+            self._say("else:")
+            self.indent += 1
+        for reference, which, _, _ in native.written:
+            self._say(f"{references[reference]}.value = g[{which}]")
+            self._say(f"{references[reference]}.version += 1")
+        for value, which in native.passed:
+            self._say(f"{self._name(value)} = {arguments[which]}")
+        for value, which in native.outputs:
+            self._say(f"{self._name(value)} = g[{which}]")
+        for value, reference in native.references:
+            self._say(f"{self._name(value)} = {self._name(reference)}")
+        self._say("g = None")
+        if segment.may_fail:
+            self.indent -= 1
         if native.read:
             self._say(f"{' = '.join(f'a{i}' for i in range(len(native.read)))} = None")
         if references:
@@ -306,11 +359,27 @@ class _Writer:
             self.indent += 1
             self._say(f"unlock(l{number})")
             self.indent -= 1
-        for value, which in native.outputs:
-            self._say(f"{self._name(value)} = g[{which}]")
-        for value, reference in native.references:
-            self._say(f"{self._name(value)} = {self._name(reference)}")
-        self._say("g = None")
+
+    def _instead(self, native: Native) -> None:
+        """What a segment stands for, as Python: for a run of it that failed, which has changed nothing.
+
+        Values that nobody else needs have no place of their own, and those that the segment made constants of have theirs in the
+        namespace: both get names that are used nowhere else.  Feeds, which a segment only reads, become the program's own.
+        """
+        for value in native.inputs:
+            item, _ = self.linear.sources[value]
+            if item.node.type == "_Arg" and not self._is_scalar(item.node):
+                self._say(f"{self._name(value)} = {self._name(value)}.copy()", item)
+        given = {value for value, _ in (*native.outputs, *native.references, *native.passed)}
+        inside = {value for each in walk(Block(list(native.covers))) for value in writes(each)}
+        mine = inside - given
+        kept = {value: self.names[value] for value in mine}
+        for value in mine:
+            if not kept[value].startswith("C"):
+                self.names[value] = f"x{value}"
+        self._block(Block(list(native.covers)))
+        for value, name in kept.items():
+            self.names[value] = name
 
     def _check(self, item: Item, outputs: Sequence[str]) -> None:
         """Let the checker, if there is one, look at the outputs."""
@@ -476,10 +545,8 @@ class _Writer:
 
 
 def _lock(*variables: Any) -> list[Any]:
-    """Hold the variables' locks, taken in one order by all, so that reading and writing them is one change."""
-    locks = [
-        each.lock for each in sorted({id(each): each for each in variables}.values(), key=lambda v: v.name)
-    ]
+    """Hold the variables' locks, so that reading and writing them is one change."""
+    locks = [each.lock for each in variables]
     for each in locks:
         each.acquire()
     return locks

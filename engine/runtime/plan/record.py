@@ -19,7 +19,6 @@ from engine.observe import (
     FrameEvent,
     Health,
     Observer,
-    ResourceWrite,
     StepInfo,
     Totals,
     TraceLevel,
@@ -27,7 +26,8 @@ from engine.observe import (
 from engine.runtime.collector import Written, health_batch, look
 from engine.runtime.health import ArrayHealth
 from engine.runtime.plan.paths import Layout
-from engine.runtime.plan.replay import Replay, Rows
+from engine.runtime.plan.replay import Replay
+from engine.runtime.plan.rows import Rows
 
 if TYPE_CHECKING:
     from engine.runtime.resources import Write

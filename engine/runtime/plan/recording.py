@@ -50,13 +50,17 @@ class Buffer:
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """One instruction to be: `kind` is a method of `TapeBuilder`, or "call", "loop" and "end" (the bounds of a loop)."""
+    """One instruction to be: `kind` is a method of `TapeBuilder`, or "call", "loop" and "end" (the bounds of a loop).
+
+    A "place" with `writes` says that these buffers begin to live there, though what is written comes later.
+    """
 
     kind: str
     reads: tuple[View, ...] = ()
     writes: tuple[View, ...] = ()
     data: Any = None
     owner: int = -1  # which of the lowered instructions made it
+    short: bool = False  # a call of a few microseconds, for which it does not pay to let other threads go on
 
 
 class Recorder:
@@ -71,6 +75,9 @@ class Recorder:
         self.owner = -1
         self.exact = exact
         self.threads = threads
+        self.stacks: list[int] = []  # bytes an element of each stack
+        self.alarm: View | None = None  # a bool that is up when the run has failed
+        self._failed: Any = None  # the label at the end, where a failed run goes
         self._scratch: TapeBuilder = TapeBuilder()
         self._constants: dict[tuple[str, tuple[int, ...], bytes], View] = {}
 
@@ -85,6 +92,11 @@ class Recorder:
         steps, buffers = mark
         del self.steps[steps:], self.buffers[buffers:]
         self._constants = {key: view for key, view in self._constants.items() if view.slot < buffers}
+        if self.alarm is not None and self.alarm.slot >= buffers:
+            self.alarm = self._failed = None
+        for step in self.steps:
+            if step.kind == "place" and step.writes:
+                step.writes = tuple(view for view in step.writes if view.slot < buffers)
 
     # Operands.
 
@@ -170,6 +182,54 @@ class Recorder:
     def mark_step(self, kind: str, data: Any = None, reads: Sequence[View] = ()) -> None:
         """A step of control: "place", "jump", "jump_if_false", "jump_if_true" with a label; "loop", "end"."""
         self._add(kind, reads, (), data)
+
+    # Stacks, and failure.
+
+    def stack(self, nbytes: int) -> int:
+        """A new stack of elements of so many bytes."""
+        self.stacks.append(nbytes)
+        return len(self.stacks) - 1
+
+    def push(self, stack: int, source: View) -> None:
+        if not source.is_contiguous:
+            copied = self.new(source.dtype, source.shape)
+            self.copy(source, copied)
+            source = copied
+        self._add("push", (source,), (), stack)
+
+    def pop(self, stack: int, target: View) -> None:
+        self._add("pop", (), (target,), stack)
+
+    def reset(self, stack: int) -> None:
+        self._add("reset", (), (), stack)
+
+    def begin(self) -> Step:
+        """A step from which on buffers live that are put into its `writes` later."""
+        self._add("place", (), (), self.label())
+        return self.steps[-1]
+
+    def fail_if(self, condition: View) -> None:
+        """Where `condition` (one bool) is true the run is over, and has failed: the program goes on as if it had not begun.
+
+        The same instructions then run as Python, which raises the error that there is to raise, with all that belongs to it.
+        """
+        self.check_condition(condition)
+        if self.alarm is None:
+            self.alarm = self.new(np.dtype(np.bool_), (), home=Home.OUTPUT)
+            self._failed = self.label()
+        fine = self.label()
+        self.mark_step("jump_if_false", fine, [condition])
+        self.fill(self.alarm, True)
+        self.mark_step("jump", self._failed)
+        self.mark_step("place", fine)
+
+    def finish(self) -> None:
+        """All steps are there: the alarm is put down first of all, and failed runs end behind the last step."""
+        if self.alarm is not None:
+            self.owner = -1
+            self.fill(self.alarm, False)
+            self.steps.insert(0, self.steps.pop())
+            self.mark_step("place", self._failed)
 
     def check_condition(self, view: View) -> None:
         if view.size != 1 or view.dtype != np.bool_:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.runtime.plan.fusion import Fusion, Grouping
+from engine.runtime.plan.fusion_hot import Heat
 from engine.runtime.plan.recording import Home, Recorder, Step
 
 if TYPE_CHECKING:
@@ -35,30 +37,62 @@ _FRAMES = 8  # that are kept for runs at the same time
 class Segment:
     """The tape of a recorder's steps; `inputs` are the views that a run gets arrays for, `outputs` those that it gives.
 
-    ``run(check, *arrays)`` gives the outputs.  Arrays that do not lie as the tape wants them are copied; one of another shape or
-    dtype raises ValueError.
+    ``run(check, *arrays)`` gives the outputs, or None where the run failed (`Recorder.fail_if`, or a stack was empty).  Arrays
+    that do not lie as the tape wants them are copied; one of another shape or dtype raises ValueError.
     """
 
     def __init__(self, recorder: Recorder, inputs: Sequence[View], outputs: Sequence[View]) -> None:
-        self.steps = _in_place(recorder, list(recorder.steps))
+        self.steps = list(recorder.steps)
+        self.alarm = -1  # which output says that the run failed
+        if recorder.alarm is not None:
+            self.alarm = len(outputs)
+            outputs = [*outputs, recorder.alarm]
+        self.may_fail = self.alarm >= 0 or any(step.kind == "pop" for step in self.steps)
         self.inputs = [(view.dtype, view.shape) for view in inputs]
         self.outputs = [(view.dtype, view.shape) for view in outputs]
         self.uses_blas = any(step.kind == "call" and step.data.name.startswith("gemm") for step in self.steps)
-        layout = _Layout(recorder, self.steps)
-        self.arena_bytes = layout.size
-        self.tape, self._constants = layout.build(inputs, outputs, recorder)
-        self._free: list[_Run] = []
+        self._code = _Code(recorder, self.steps, inputs, outputs)
+        self.steps = self._code.steps
+        self._fused_code = lambda steps: _Code(recorder, steps, inputs, outputs)
+        self.heat: Heat | None = None  # None: nothing is ever fused here
+        if not recorder.exact:
+            self.heat = Heat(Grouping(recorder, list(recorder.steps), [view.slot for view in outputs]))
+
+    @property
+    def tape(self) -> Tape:
+        """What runs at present: another one once groups of steps are fused."""
+        return self._code.tape
+
+    @property
+    def arena_bytes(self) -> int:
+        return self._code.arena_bytes
+
+    @property
+    def fusions(self) -> tuple[Fusion, ...]:
+        """The calls that stand for several steps each."""
+        return self.heat.fusions if self.heat is not None else ()
+
+    def fuse(self) -> None:
+        """Fuse what pays, at once; runs that begin after this have the kernels.  Raises what the compiler raises."""
+        if self.heat is not None and (found := self.heat.take()) is not None:
+            steps, fusions = found
+            if fusions:
+                code = self._fused_code(steps)
+                self._code, self.steps, self.heat.fusions = code, code.steps, fusions
 
     def __len__(self) -> int:
         return len(self.steps)
 
-    def run(self, check: Callable[[], None] | None, *arrays: Any) -> list[Any]:
+    def run(self, check: Callable[[], None] | None, *arrays: Any) -> list[Any] | None:
         """Run once; `check` is called now and then while a loop goes on."""
-        free = self._free
+        code = self._code
+        free = code.free
         try:
             mine = free.pop()
         except IndexError:
-            mine = _Run(self)
+            mine = _Run(code, self.outputs)
+        if self.heat is not None and self.heat.left > 0:
+            self.heat.run(self)
         given = [
             array
             if type(array) is np.ndarray
@@ -70,11 +104,26 @@ class Segment:
         ]
         made = [spare.take() for spare in mine.spares]
         status = mine.frame.enter(*given, *made)
-        if status:
-            mine.frame.go_on(status, None, check)
+        if status and not mine.go_on(status, check):
+            return None
         if len(free) < _FRAMES:
             free.append(mine)
-        return made
+        return None if self.alarm >= 0 and made[self.alarm] else made
+
+
+class _Code:
+    """Steps laid out, the tape of them, and what is free to run it."""
+
+    __slots__ = ("arena_bytes", "constants", "free", "steps", "tape")
+
+    def __init__(
+        self, recorder: Recorder, steps: list[Step], inputs: Sequence[View], outputs: Sequence[View]
+    ) -> None:
+        self.steps = _in_place(recorder, steps)
+        layout = _Layout(recorder, self.steps)
+        self.arena_bytes = layout.size
+        self.tape, self.constants = layout.build(inputs, outputs, recorder)
+        self.free: list[_Run] = []
 
 
 class _Run:
@@ -82,18 +131,28 @@ class _Run:
 
     __slots__ = ("frame", "spares")
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, code: _Code, outputs: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
         from engine.native.frame import Frame
 
-        frame: Frame = Frame(segment.tape)
-        if "arena" in segment.tape.slots:
-            arena = np.empty(segment.arena_bytes + _ALIGN, np.uint8)
+        frame: Frame = Frame(code.tape)
+        if "arena" in code.tape.slots:
+            arena = np.empty(code.arena_bytes + _ALIGN, np.uint8)
             start = -arena.__array_interface__["data"][0] % _ALIGN
-            frame.bind(segment.tape.slot("arena"), arena[start:])
-        for slot, array in segment._constants:
+            frame.bind(code.tape.slot("arena"), arena[start:])
+        for slot, array in code.constants:
             frame.bind(slot, array)
         self.frame = frame
-        self.spares = [_Spare(dtype, shape) for dtype, shape in segment.outputs]
+        self.spares = [_Spare(dtype, shape) for dtype, shape in outputs]
+
+    def go_on(self, status: int, check: Callable[[], None] | None) -> bool:
+        """To the end of a run that was interrupted; False if it took from an empty stack."""
+        from engine.native.frame import EmptyStackError
+
+        try:
+            self.frame.go_on(status, None, check)
+        except EmptyStackError:
+            return False
+        return True
 
 
 class _Spare:
@@ -213,11 +272,13 @@ def _may_move(
         return False
     born = mine.first
     made = steps[born]
-    if born not in mine.writes or made.kind not in ("ufunc", "select", "copy", "cast"):
+    if born not in mine.writes or made.kind not in ("ufunc", "select", "copy", "cast", "call"):
         return False
     for read in theirs.reads:
         if first < read < last and read >= born:
             # Reading what it overwrites is allowed to the step itself, element by element.
+            if read == born and made.kind == "call" and _may_overwrite(made, source.slot, target.slot):
+                continue
             if read != born or made.kind != "ufunc":
                 return False
             if any(
@@ -230,6 +291,13 @@ def _may_move(
                 return False
     # Nobody else gives this variable a value in the loop.
     return sum(first < write < last for write in theirs.writes) == 1
+
+
+def _may_overwrite(step: Step, out: int, operand: int) -> bool:
+    """Whether a kernel's result in the buffer `out` may be where its inputs from the buffer `operand` are."""
+    number = next(i for i, view in enumerate(step.writes) if view.slot == out)
+    allowed = step.data.overwrites.get(number, ())
+    return all(i in allowed for i, view in enumerate(step.reads) if view.slot == operand)
 
 
 class _Layout:
@@ -280,6 +348,8 @@ class _Layout:
         taken: set[int] = set()
         whole, buffers = self.recorder.whole, self.recorder.buffers
         for at, step in enumerate(self.steps):
+            if step.kind == "call":
+                self._overwritten_by_call(at, step, lives, found, taken)
             if step.kind != "ufunc" or len(step.writes) != 1:
                 continue
             (out,) = step.writes
@@ -305,6 +375,27 @@ class _Layout:
                     taken.add(view.slot)
                     break
         return found
+
+    def _overwritten_by_call(
+        self, at: int, step: Step, lives: dict[int, _Life], found: dict[int, int], taken: set[int]
+    ) -> None:
+        whole, buffers = self.recorder.whole, self.recorder.buffers
+        for number, out in enumerate(step.writes):
+            if lives[out.slot].first != at or not whole(out) or buffers[out.slot].home is not Home.ARENA:
+                continue
+            for k in step.data.overwrites.get(number, ()):
+                view = step.reads[k]
+                if (
+                    view.slot not in taken
+                    and buffers[view.slot].home is Home.ARENA
+                    and lives[view.slot].last == at
+                    and whole(view)
+                    and view.nbytes == out.nbytes
+                    and _may_overwrite(step, out.slot, view.slot)
+                ):
+                    found[out.slot] = view.slot
+                    taken.add(view.slot)
+                    break
 
     def build(
         self, inputs: Sequence[View], outputs: Sequence[View], recorder: Recorder
@@ -337,7 +428,11 @@ class _Layout:
             slot, offset = slots[view.slot]
             return replace(view, slot=slot, offset=view.offset + offset)
 
+        labels: dict[int, Any] = {}  # the steps' own may stand in another tape already
         for step in self.steps:
+            if step.kind in ("place", "jump", "jump_if_false", "jump_if_true"):
+                label = labels.setdefault(id(step.data), builder.label())
+                step = replace(step, data=label)
             views = [at(view) for view in step.reads], [at(view) for view in step.writes]
             _append(builder, step, *views, recorder.threads)
         return builder.build(), constants
@@ -357,7 +452,13 @@ def _append(builder: Any, step: Step, reads: list[View], writes: list[View], thr
         name, axes = step.data
         builder.reduce(name, reads[0], writes[0], axes)
     elif kind == "call":
-        _append_call(builder, step.data, [*reads, *writes], threads)
+        _append_call(builder, step.data, [*reads, *writes], threads, step.short)
+    elif kind == "push":
+        builder.push(step.data, reads[0])
+    elif kind == "pop":
+        builder.pop(step.data, writes[0])
+    elif kind == "reset":
+        builder.reset(step.data)
     elif kind == "place":
         builder.place(step.data)
     elif kind == "jump":
@@ -366,7 +467,7 @@ def _append(builder: Any, step: Step, reads: list[View], writes: list[View], thr
         getattr(builder, kind)(reads[0], step.data)
 
 
-def _append_call(builder: Any, kernel: Any, operands: list[View], threads: int) -> None:
+def _append_call(builder: Any, kernel: Any, operands: list[View], threads: int, short: bool) -> None:
     from engine.runtime.plan.threads import parallel_for
 
     for phase in kernel.phases:
@@ -381,4 +482,5 @@ def _append_call(builder: Any, kernel: Any, operands: list[View], threads: int) 
             parallel=parallel_for(threads) if shared and threads != 1 else 0,
             grain=phase.grain,
             keep=kernel,
+            held=short,
         )

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from engine.runtime import step
 from engine.runtime.plan import python
-from engine.runtime.plan.ir import Linear, Native
+from engine.runtime.plan.ir import Compute, Linear, Native
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from engine.runtime.executable import Executable
 
 Shapes = tuple[tuple[int, ...], ...]
 
 MOST = 8  # combinations of shapes of one plan that get a specialisation
+TINY = 5  # instructions, feeds and fetches included: with fewer, on arrays of no more than
+SMALL = 1024  # elements, Python is as fast
 _WORTH = 3  # runs with the same shapes
 
 
@@ -43,15 +47,22 @@ class Special:
 
 
 class Specials:
-    """The specialisations of one plan, by the shapes of its feeds.  Nothing is compiled where llvmlite is missing."""
+    """The specialisations of one plan, by the shapes of its feeds.  Nothing is compiled where llvmlite is missing.
 
-    def __init__(self, linear: Linear, executable: Executable, exact: bool, threads: int = 0) -> None:
+    `background`: a program without loops goes on as Python while its specialisation is made.  `failed`: what making one raised,
+    which is a defect; the plan stays Python then.
+    """
+
+    def __init__(
+        self, linear: Linear, executable: Executable, exact: bool, threads: int = 0, background: bool = False
+    ) -> None:
         self.linear = linear
         self.executable = executable
         self.exact = exact
         self.threads = threads
         self.made: dict[Shapes, Special | None] = {}
         self.runs: dict[Shapes, int] = {}
+        self.failed: Exception | None = None
         # Whether all shapes of feeds are known anyway, so that there is only one specialisation.
         self.alone = all(
             shape.is_fully_defined()
@@ -60,10 +71,12 @@ class Specials:
             for shape in node.output_shapes
         )
         self.worth = 1 if linear.loops else _WORTH
+        self._background = background and not linear.loops
+        self._coming: dict[Shapes, Future[Special | None]] = {}
         self._lock = threading.Lock()
 
     def find(self, feeds: Sequence[Any]) -> Special | None:
-        """The specialisation for a run with these feeds, made if it is time; None: there is none."""
+        """The specialisation for a run with these feeds, made if it is time; None: there is none (yet)."""
         shapes = tuple([feed.shape for feed in feeds])
         try:
             return self.made[shapes]
@@ -74,15 +87,50 @@ class Specials:
         with self._lock:
             if shapes in self.made:
                 return self.made[shapes]
-            if len(self.made) >= MOST:
+            coming = self._coming.get(shapes)
+            if coming is not None:
+                if not coming.done():
+                    return None
+                del self._coming[shapes]
+                self.made[shapes] = None if coming.cancelled() else coming.result()
+                return self.made[shapes]
+            if len(self.made) + len(self._coming) >= MOST:
                 return None
             if len(self.runs) > 64 * MOST:
                 self.runs.clear()
             self.runs[shapes] = self.runs.get(shapes, 0) + 1
             if self.runs[shapes] < self.worth:
                 return None
-            made = self.made[shapes] = self.make(shapes)
+            if self._is_tiny():
+                self.made[shapes] = None
+                return None
+            from engine.native import compiler
+
+            if self._background:
+                self._coming[shapes] = compiler.in_background(lambda: self._try(shapes))
+                return None
+            made = self.made[shapes] = self._try(shapes)
             return made
+
+    def _is_tiny(self) -> bool:
+        """Whether there is so little to compute that a segment would not pay."""
+        if self.linear.loops:
+            return False
+        computes = [
+            each.item for each in self.linear.walk() if isinstance(each, Compute) and python.stamped(each)
+        ]
+        return len(computes) < TINY and all(
+            0 <= (shape.num_elements() or 0) <= SMALL and shape.is_fully_defined()
+            for item in computes
+            for shape in item.node.output_shapes
+        )
+
+    def _try(self, shapes: Shapes) -> Special | None:
+        try:
+            return self.make(shapes)
+        except Exception as error:
+            self.failed = error.with_traceback(None)
+            return None
 
     def make(self, shapes: Shapes) -> Special | None:
         """The specialisation for feeds of these shapes; None if no part of the program gets machine code."""

@@ -89,7 +89,7 @@ class _Linearizer:
     def run(self) -> Linear:
         for item in self.program.items:
             if item.flow >= SEND:
-                raise NotExpressible("it sends or receives: the step runs on several devices", item)
+                raise NotExpressible("it sends or receives", item)
         body = _FrameWork(self, self.program.root).block()
         return Linear(body, self.sources, self.flags, self.unreachable)
 

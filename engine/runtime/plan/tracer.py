@@ -301,6 +301,8 @@ def _call(
         for value, dtype in zip(inputs, dtypes, strict=False)
     ]
     shape = np.broadcast_shapes(*(each.shape for each in operands))
+    if out is not None:  # which may be larger than what the operands say
+        shape = np.broadcast_shapes(shape, *(each.shape for each in outs if isinstance(each, Traced)))
     results = []
     for given, dtype in zip(outs, dtypes[ufunc.nin :], strict=True):
         if given is None:

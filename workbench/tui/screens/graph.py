@@ -23,13 +23,16 @@ from viz.tree_model import TreeModel, draw_tree_row
 from workbench.tui import words
 from workbench.tui.actions import bindings
 from workbench.tui.screens.base import BaseScreen
-from workbench.tui.store import ChainRow, StageView
+from workbench.tui.store import ChainRow, PlanView, StageView
 from workbench.tui.widgets.chips import ChipView, TreeList
 from workbench.tui.widgets.drawing_view import DrawingView
 from workbench.tui.widgets.line import LineWidget
 from workbench.tui.widgets.node_search import NodeSearch
 from workbench.tui.widgets.panel import Panel
+from workbench.tui.widgets.program import ProgramList
 from workbench.tui.widgets.row_list import RowList
+
+BROAD_FROM = 160  # columns: room for the program, the drawing and the card side by side
 
 
 class GraphScreen(BaseScreen):
@@ -42,9 +45,10 @@ class GraphScreen(BaseScreen):
     GraphScreen {
         & #body { height: 1fr; }
         & #tree, & #stages { width: 26; }
-        & #stages { display: none; }
-        &.-stages #stages { display: block; }
-        &.-stages #tree { display: none; }
+        & #plan { width: 46; }
+        & #stages, & #plan { display: none; }
+        &.-stages #stages, &.-plan #plan { display: block; }
+        &.-stages #tree, &.-plan #tree { display: none; }
         & #legend { display: none; height: 1; }
         &.-legend #legend { display: block; }
         & #middle { width: 1fr; }
@@ -54,12 +58,17 @@ class GraphScreen(BaseScreen):
         & #search { display: none; height: 1fr; }
         &.-searching #search { display: block; }
         &.-searching #drawing, &.-searching #crumbs { display: none; }
-        &.-full #tree, &.-full #stages, &.-full #card { display: none; }
+        &.-full #tree, &.-full #stages, &.-full #plan, &.-full #card { display: none; }
         & #side { width: 1fr; layout: vertical; }
         &.-wide #tree { width: 30; }
         &.-wide #stages { width: 40; }
+        &.-wide #plan { width: 46%; max-width: 104; }
         &.-wide #side { layout: horizontal; }
         &.-wide #card { width: 40; height: 1fr; }
+        &.-wide.-plan #side { layout: vertical; }
+        &.-wide.-plan #card { width: 1fr; height: 14; }
+        &.-broad.-plan #side { layout: horizontal; }
+        &.-broad.-plan #card { width: 40; height: 1fr; }
     }
     """
 
@@ -78,6 +87,8 @@ class GraphScreen(BaseScreen):
         self.trail: list[tuple[str, str | None]] = []
         self.tree_list = TreeList(self._draw_tree_row, self._fold, id="tree-rows")
         self.stage_list = RowList(self._draw_stage_row, id="stage-rows")
+        self.program = ProgramList(id="plan-rows")
+        self.plan_of: PlanView | None = None
         self.crumbs = LineWidget(self._draw_crumbs, id="crumbs")
         self.legend = LineWidget(self._draw_legend, id="legend")
         self.drawing = ChipView(id="drawing")
@@ -88,6 +99,7 @@ class GraphScreen(BaseScreen):
         with Horizontal(id="body"):
             yield Panel("scopes", self.tree_list, id="tree", classes="surface")
             yield Panel("stages", self.stage_list, id="stages", classes="surface")
+            yield Panel("program", self.program, id="plan", classes="surface")
             with Vertical(id="side"):
                 with Vertical(id="middle"):
                     yield self.crumbs
@@ -98,6 +110,9 @@ class GraphScreen(BaseScreen):
 
     def on_mount(self) -> None:
         self.sync()
+
+    def on_resize(self) -> None:
+        self.set_class(self.app.size.width >= BROAD_FROM, "-broad")
 
     # Showing.
 
@@ -125,9 +140,11 @@ class GraphScreen(BaseScreen):
             self.times = step.scope_times if step is not None and timings is not None else {}
             self._show_tree()
             self._show_card()
+            self._show_program()
             self.legend.refresh()
         if changed:
             self._place()
+            self._read_program()
         wanted = self.workbench.take_wanted_node()
         if wanted is not None:
             self.reveal(wanted)
@@ -143,6 +160,7 @@ class GraphScreen(BaseScreen):
     def recolour(self) -> None:
         self.tree_list.redraw()
         self.stage_list.redraw()
+        self.program.recolour(self.palette)
         self.legend.refresh()
         self.finder.redraw()
         self.crumbs.refresh()
@@ -152,6 +170,7 @@ class GraphScreen(BaseScreen):
     def laid_out(self) -> None:
         if self.view is not None:
             self._place()
+        self._show_program()
         self._show_card()
 
     def _place(self) -> None:
@@ -173,6 +192,7 @@ class GraphScreen(BaseScreen):
         self.crumbs.refresh()
         self._show_tree()
         self._show_card()
+        self._mark_lines()
 
     def _draw(self, home: bool = False) -> None:
         if self.view is None or self.placed is None:
@@ -183,6 +203,7 @@ class GraphScreen(BaseScreen):
             self._colours,
             self.palette,
             selected=self.selected,
+            marked=self._line_chips(),
             gone={name for name, change in self._changes.items() if change.is_gone},
         )
         self.drawing.show_chips(drawing, self.selected, home=home)
@@ -274,6 +295,65 @@ class GraphScreen(BaseScreen):
     def _stage_chosen(self, message: RowList.Chosen) -> None:
         self.workbench.choose_stage(self.chain[message.index].row.id)
 
+    # The program beside the graph.
+
+    def _read_program(self) -> None:
+        """Read the program of the stage, if it is shown."""
+        opened, view = self.workbench.opened, self.view
+        if opened is None or view is None or not self.has_class("-plan"):
+            return
+
+        def done(found: PlanView) -> None:
+            self.plan_of = found
+            self._show_program()
+            self._mark_lines(follow=True)
+
+        self.workbench.read(lambda: self.workbench.store.plan(opened, view.row.id), done, "plan")
+
+    def _show_program(self) -> None:
+        found = self.plan_of
+        if found is None or self.view is None or found.stage_id != self.view.row.id:
+            return
+        notes = self.program.show_plan(found.model, found.why, self.timings, self.palette)
+        if self.program.times is not None:
+            notes.append(self._step_note())
+        self.query_one("#plan", Panel).set_title("program", "  ".join(notes))
+
+    def _mark_lines(self, follow: bool = False) -> None:
+        """Let the lines of the selected node or scope stand out; the cursor goes to them unless it is what chose the node."""
+        if self.view is not None and self.has_class("-plan"):
+            key = (self.selected or "").lstrip("<>")
+            names = self.view.tree.names_in(key) if key and key in self.view.tree else ()
+            self.program.mark_nodes(names, follow)
+
+    def _line_chips(self) -> frozenset[str]:
+        """The chips of the level in which nodes of the chosen line are."""
+        nodes = (
+            self.program.chosen_nodes if self.has_class("-plan") and self.program.has_focus else frozenset()
+        )
+        if not nodes or self.placed is None or self.view is None:
+            return frozenset()
+        tree = self.view.tree
+        return frozenset(
+            item.key
+            for item in self.placed.level.items
+            if item.target in tree and not nodes.isdisjoint(tree.names_in(item.target))
+        )
+
+    @on(RowList.Highlighted, "#plan-rows")
+    def _line_moved(self, message: RowList.Highlighted) -> None:
+        """Show the nodes of the line: the level of the first, where those of the line are underlined."""
+        nodes = self.program.nodes_at(message.index)
+        there = next((name for name in nodes if self.view is not None and name in self.view.tree), None)
+        if there is not None:
+            self.reveal(there)
+        else:
+            self.program.mark(())
+
+    @on(RowList.Chosen, "#plan-rows")
+    def _line_chosen(self, message: RowList.Chosen) -> None:
+        self.drawing.focus()
+
     def _show_tree(self) -> None:
         if self.tree_model is None:
             return
@@ -326,6 +406,7 @@ class GraphScreen(BaseScreen):
         self.drawing.bring_into_view(key)
         self._show_tree()
         self._show_card()
+        self._mark_lines()
 
     def go_to(self, level: str, selected: str | None = None) -> None:
         """Show another level; escape comes back."""
@@ -456,11 +537,21 @@ class GraphScreen(BaseScreen):
 
     def toggle_stages(self) -> None:
         """Show the list of stages in place of the tree, or the tree again."""
-        self.remove_class("-full")
+        self.remove_class("-full", "-plan")
         self.toggle_class("-stages")
         if self.has_class("-stages"):
             self._read_chain()
             self.stage_list.focus()
+        else:
+            self.drawing.focus()
+
+    def toggle_program(self) -> None:
+        """Show the program that the graph became in place of the tree, or the tree again."""
+        self.remove_class("-full", "-stages")
+        self.toggle_class("-plan")
+        if self.has_class("-plan"):
+            self._read_program()
+            self.program.focus()
         else:
             self.drawing.focus()
 

@@ -29,7 +29,9 @@ ABOUT = {
         "The graph as a session runs it, one name scope at a time. Data flows down; dashed lines only order; a line with an "
         "arrow runs up, around a loop. The lines of the selected chip are lifted out: what it reads in one colour, what "
         "reads it in another. A click selects, a second one opens. A stage can be laid over an earlier one: + added, - removed, "
-        "& merged into another, ~ rewritten, > moved to another device; the card says why, and where it was written."
+        "& merged into another, ~ rewritten, > moved to another device; the card says why, and where it was written. Beside it, "
+        "the program that it became: a rail for each value from the line that makes it to the last that needs it, thick for a "
+        "large one, then the memory in use; the lines of the selected node are marked, and the nodes of the list's line."
     ),
     "timeline": (
         "What ran when: a band for each device and thread, coloured by scope, as high as it was busy. Bars that are wide "
@@ -50,7 +52,7 @@ ABOUT = {
 }
 WIDGETS = {
     "runs": ("list",),
-    "graph": ("chips", "tree"),
+    "graph": ("chips", "tree", "list"),
     "timeline": ("list",),
     "devices": ("list",),
     "step": ("list",),

@@ -1,0 +1,386 @@
+"""What a plan tells observers, against what the interpreter tells them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from gradient_programs import PROGRAMS
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from random_programs import Program, build, programs
+from traced import Told, check_order, told
+
+import engine as tf
+from engine.function import Defun
+from engine.observe import FrameChange, TraceLevel
+from engine.passes.settings import Level, OptimizerOptions
+from engine.runtime.plan import ir, python, record, replay
+
+LEVELS = [TraceLevel.TIMES, TraceLevel.VALUES]
+LOOKS = st.sampled_from(LEVELS)
+
+
+def config(plans: str, optimized: bool = True) -> tf.ConfigProto:
+    level = OptimizerOptions() if optimized else OptimizerOptions(opt_level=Level.L0)
+    return tf.ConfigProto(plans=plans, graph_options=tf.GraphOptions(optimizer_options=level))
+
+
+def trace(program: Program, plans: str, optimized: bool, level: TraceLevel) -> Told:
+    """What is told of one run of `program`."""
+    built = build(program, tf)
+    with tf.Session(graph=built.graph, config=config(plans, optimized)) as session:
+        session.run(built.initializer)
+        with told(level) as watching:
+            session.run(built.fetches, built.feeds)
+    if plans == "always":
+        assume(watching.steps[0].executor == "plan (python)")
+    else:
+        assert watching.steps[0].executor == "interpreter: ConfigProto.plans is 'off'"
+    return watching
+
+
+def agree(plan: Told, interpreter: Told) -> None:
+    """Raise AssertionError unless two traces tell the same."""
+    check_order(plan)
+    assert Counter(plan.places()) == Counter(interpreter.places())
+    assert plan.changes() == interpreter.changes()
+    assert plan.written() == interpreter.written()
+    assert plan.seen() == interpreter.seen()
+
+
+@given(programs(), st.booleans(), LOOKS)
+@settings(max_examples=30)
+def test_as_the_interpreter(program: Program, optimized: bool, level: TraceLevel) -> None:
+    agree(trace(program, "always", optimized, level), trace(program, "off", optimized, level))
+
+
+@pytest.mark.slow
+@given(programs(depth=4), st.booleans(), LOOKS)
+@settings(max_examples=40)
+def test_deeper_programs(program: Program, optimized: bool, level: TraceLevel) -> None:
+    agree(trace(program, "always", optimized, level), trace(program, "off", optimized, level))
+
+
+# --- programs by hand -----------------------------------------------------------------------------------------------------
+
+Made = tuple[Any, dict[Any, Any]]
+
+
+def perceptron() -> Made:
+    x = tf.placeholder(tf.float32, [4, 8])
+    w = tf.Variable(np.full((8, 3), 0.1, np.float32))
+    b = tf.Variable(np.zeros(3, np.float32))
+    loss = tf.reduce_mean(tf.square(tf.nn.relu(tf.matmul(x, w) + b)))
+    return [tf.train.AdamOptimizer(0.1).minimize(loss), loss], {x: np.ones((4, 8), np.float32)}
+
+
+def counting(n: int = 20) -> Made:
+    i, a = tf.while_loop(lambda i, a: i < n, lambda i, a: (i + 1, a * 1.5), [0, 1.0])
+    return [i, a], {}
+
+
+def branching() -> Made:
+    """A loop with a branch in it, in which is a loop."""
+
+    def body(i: Any, a: Any) -> Any:
+        inner = tf.while_loop(lambda j: j < i, lambda j: j + 1, [0])
+        return i + 1, tf.cond(tf.equal(i % 3, 0), lambda: a + 1, lambda: a * inner)
+
+    return list(tf.while_loop(lambda i, a: i < 6, body, [0, 1])), {}
+
+
+def loop_in_branch() -> Made:
+    p = tf.placeholder(tf.bool, [])
+    taken = tf.cond(p, lambda: tf.while_loop(lambda i: i < 3, lambda i: i + 1, [0]), lambda: tf.constant(7))
+    return [taken], {p: False}
+
+
+def gradient_of_loop() -> Made:
+    x = tf.placeholder(tf.float32, [])
+    _, y = tf.while_loop(lambda i, y: i < 4, lambda i, y: (i + 1, tf.sin(y * x)), [0, x])
+    return tf.gradients(y, x), {x: np.float32(0.7)}
+
+
+def array_of_tensors() -> Made:
+    return [tf.map_fn(lambda x: x * x, tf.constant([1.0, 2.0, 3.0]))], {}
+
+
+MADE = [perceptron, counting, branching, loop_in_branch, gradient_of_loop, array_of_tensors]
+
+
+def traced_run(
+    make: Callable[[], Made], plans: str, level: TraceLevel, optimized: bool = True, raises: Any = None
+) -> Told:
+    with tf.Graph().as_default() as graph:
+        fetches, feeds = make()
+        start = tf.global_variables_initializer()
+    with tf.Session(graph=graph, config=config(plans, optimized)) as session:
+        session.run(start)
+        with told(level) as watching:
+            if raises is None:
+                session.run(fetches, feeds)
+            else:
+                with pytest.raises(raises):
+                    session.run(fetches, feeds)
+    assert watching.steps[0].executor.startswith("plan" if plans == "always" else "interpreter")
+    return watching
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("make", MADE)
+def test_programs_by_hand(make: Callable[[], Made], level: TraceLevel) -> None:
+    agree(traced_run(make, "always", level), traced_run(make, "off", level))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_gradient_programs(name: str) -> None:
+    def make() -> Made:
+        return PROGRAMS[name](tf, Defun)
+
+    plan = traced_run(make, "always", TraceLevel.VALUES, optimized=False)
+    if plan.steps[0].executor != "plan (python)":
+        pytest.skip(plan.steps[0].executor)
+    agree(plan, traced_run(make, "off", TraceLevel.VALUES, optimized=False))
+
+
+@given(programs(effects=False), st.booleans())
+@settings(max_examples=10)
+def test_gradients(program: Program, optimized: bool) -> None:
+    def traced(plans: str) -> Told:
+        built = build(program, tf)
+        with built.graph.as_default():
+            place = next(key for key in built.feeds if key.dtype == tf.float64)
+            (gradient,) = tf.gradients(built.fetches[1], place)
+        assume(gradient is not None)
+        with (
+            tf.Session(graph=built.graph, config=config(plans, optimized)) as session,
+            told(TraceLevel.VALUES) as found,
+        ):
+            session.run(gradient, built.feeds)
+        assume(plans == "off" or found.steps[0].executor == "plan (python)")
+        return found
+
+    agree(traced("always"), traced("off"))
+
+
+def test_full_is_interpreted() -> None:
+    with tf.Graph().as_default() as graph:
+        fetches, feeds = counting()
+    with tf.Session(graph=graph, config=config("always")) as session, told(TraceLevel.FULL) as watching:
+        session.run(fetches, feeds)
+    assert watching.steps[0].executor == "interpreter: the level 'full' tells of every token"
+
+
+def test_the_first_run_is_interpreted() -> None:
+    with tf.Graph().as_default() as graph:
+        y = tf.constant(2.0) * 3
+    with tf.Session(graph=graph, config=tf.ConfigProto(plans="auto")) as session, told() as watching:
+        session.run(y)
+        session.run(y)
+    assert [step.executor for step in watching.steps] == ["interpreter: the first run", "plan (python)"]
+
+
+# --- errors and interrupts ------------------------------------------------------------------------------------------------
+
+
+def failing() -> Made:
+    """A loop that fails in its fourth iteration."""
+
+    def body(i: Any, a: Any) -> Any:
+        with tf.control_dependencies([tf.Assert(i < 3, [i])]):
+            return i + 1, tf.identity(a) * 2
+
+    return list(tf.while_loop(lambda i, a: i < 10, body, [0, 1])), {}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_error_leaves_the_rows_before_it(level: TraceLevel) -> None:
+    plan = traced_run(failing, "always", level, raises=tf.errors.InvalidArgumentError)
+    interpreter = traced_run(failing, "off", level, raises=tf.errors.InvalidArgumentError)
+    assert [type(error) for error in plan.errors] == [tf.errors.InvalidArgumentError]
+    assert max(plan.column("iteration")) == 3
+    ran = Counter(place for place in plan.places() if place[2] < 3)
+    assert ran == Counter(place for place in interpreter.places() if place[2] < 3)
+    assert not any("Assert" in name and iteration == 3 for name, _, iteration, _ in plan.places())
+    check_order(plan)
+    changes = plan.changes()
+    assert sum(changes[change] for change in changes if change[0] is FrameChange.ITERATION_BEGIN) == 4
+    assert not any(change[0] is FrameChange.FRAME_END for change in changes)
+
+
+def test_an_error_in_a_straight_program() -> None:
+    def make() -> Made:
+        x = tf.placeholder(tf.float32, [])
+        return [tf.check_numerics(tf.log(x + 0), "bad") * 2], {x: np.float32(-1)}
+
+    plan = traced_run(make, "always", TraceLevel.VALUES, raises=tf.errors.InvalidArgumentError)
+    interpreter = traced_run(make, "off", TraceLevel.VALUES, raises=tf.errors.InvalidArgumentError)
+    assert Counter(plan.places()) <= Counter(interpreter.places())
+    assert any("log" in name.lower() for name, *_ in plan.places())
+    assert not any("CheckNumerics" in name or "mul" in name for name, *_ in plan.places())
+
+
+def test_an_interrupt() -> None:
+    with tf.Graph().as_default() as graph:
+        fetches, feeds = counting(1 << 30)
+    with tf.Session(graph=graph, config=config("always")) as session, told() as watching:
+        timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            session.run(fetches, feeds)
+        timer.join()
+    assert isinstance(watching.errors[0], KeyboardInterrupt)
+    assert len(watching.column("node")) > 100
+    check_order(watching)
+
+
+def test_a_timeout() -> None:
+    with tf.Graph().as_default() as graph:
+        fetches, feeds = counting(1 << 30)
+    with (
+        tf.Session(graph=graph, config=config("always")) as session,
+        told() as watching,
+        pytest.raises(tf.errors.DeadlineExceededError),
+    ):
+        session.run(fetches, feeds, options=tf.RunOptions(timeout_in_ms=100))
+    assert isinstance(watching.errors[0], tf.errors.DeadlineExceededError)
+
+
+# --- long loops -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("make", [lambda: counting(3000), branching, gradient_of_loop])
+def test_a_log_in_parts(make: Callable[[], Made], level: TraceLevel, monkeypatch: pytest.MonkeyPatch) -> None:
+    interpreter = traced_run(make, "off", level)
+    monkeypatch.setattr(record, "LOG_ENTRIES", 1)
+    monkeypatch.setattr(python, "COUNTDOWN", 2)
+    plan = traced_run(make, "always", level)
+    assert len(plan.batches) > 2
+    agree(plan, interpreter)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_sample_has_exact_counts(level: TraceLevel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make() -> Made:
+        def body(i: Any, a: Any) -> Any:
+            inner = tf.while_loop(lambda j: j < 3, lambda j: j + 1, [0])
+            return i + 1, tf.cond(i % 3 < 1, lambda: a + inner, lambda: a - 1)
+
+        return list(tf.while_loop(lambda i, a: i < 2000, body, [0, 1])), {}
+
+    interpreter = traced_run(make, "off", level)
+    assert not interpreter.sums
+    monkeypatch.setattr(record, "LOG_ENTRIES", 1000)
+    monkeypatch.setattr(record, "TOLD_BYTES", 200_000)
+    plan = traced_run(make, "always", level)
+    check_order(plan)
+    (totals,) = plan.sums
+    node, dead = interpreter.column("node"), interpreter.column("dead")
+    assert totals.executions.sum() == len(node) == totals.skipped + len(plan.column("node"))
+    assert totals.skipped > len(node) / 2
+    assert np.array_equal(totals.executions, np.bincount(node)[totals.node])
+    assert np.array_equal(
+        totals.dead, np.bincount(node[dead], minlength=len(plan.steps[0].stage))[totals.node]
+    )
+    took = np.bincount(plan.column("node"), plan.column("end_ns") - plan.column("start_ns"))[totals.node]
+    assert (totals.total_ns >= took).all()
+    # What is told of is told as a whole: every iteration that began has all of its rows, and has ended.
+    begun = {(e.frame, e.iteration) for e in plan.events if e.change is FrameChange.ITERATION_BEGIN}
+    ended = {(e.frame, e.iteration) for e in plan.events if e.change is FrameChange.ITERATION_END}
+    rows = set(zip(plan.column("frame").tolist(), plan.column("iteration").tolist(), strict=True))
+    assert begun == ended == rows - {(0, 0)}
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = 0
+
+    class Watched(replay.Replay):
+        def advance(self, log: Any, measured: Any, *, final: bool) -> None:
+            nonlocal longest
+            longest = max(longest, len(log))
+            super().advance(log, measured, final=final)
+
+    monkeypatch.setattr(record, "Replay", Watched)
+    monkeypatch.setattr(record, "LOG_ENTRIES", 5000)
+    monkeypatch.setattr(record, "TOLD_BYTES", 100_000)
+    began = time.perf_counter()
+    plan = traced_run(lambda: counting(50_000), "always", TraceLevel.TIMES)
+    assert longest < 10_000
+    assert len(plan.column("node")) < 30_000
+    assert plan.sums[0].executions.max() == 50_001
+    assert time.perf_counter() - began < 20
+
+
+# --- logs of other backends -----------------------------------------------------------------------------------------------
+
+
+@given(programs(), st.booleans())
+@settings(max_examples=10)
+def test_pairs_of_numbers_and_times(program: Program, optimized: bool) -> None:
+    """The log of a backend that says which instruction each entry is about, made out of that of the Python program."""
+    logs: list[tuple[Any, list[int]]] = []
+
+    class Kept(replay.Replay):
+        def advance(self, log: Any, measured: Any, *, final: bool) -> None:
+            logs.append((self.layout.linear, list(log)))
+            super().advance(log, measured, final=final)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record, "Replay", Kept)
+        trace(program, "always", optimized, TraceLevel.TIMES)
+    linear, log = logs[0]
+    pairs, expected = numbered(linear, log)
+    assert replay.as_log(linear, pairs, log[0]) == [log[0], *expected]
+
+
+def numbered(linear: Any, log: list[int]) -> tuple[list[tuple[int, int]], list[int]]:
+    """What each entry of a log is about, found by running the program's text on it; and the log with runs beginning at once."""
+    number = {id(each): i for i, each in enumerate(linear.walk())}
+    entries = iter(log[1:])
+    pairs: list[tuple[int, int]] = []
+    flat: list[int] = []
+    last = log[0]
+
+    def stamp(each: Any) -> None:
+        nonlocal last
+        last = next(entries)
+        flat.append(last)
+        pairs.append((number[id(each)], last))
+
+    def test(each: Any) -> int:
+        answer = next(entries)
+        flat.append(answer)
+        pairs.append((number[id(each)], answer))
+        return answer
+
+    def block(code: Any) -> None:
+        opened = False
+        for each in code.code:
+            if isinstance(each, ir.Branch):
+                opened = False
+                block(each.then if test(each) else each.orelse)
+            elif isinstance(each, ir.Loop):
+                opened = False
+                block(each.cond)
+                while each.test is not None and test(each):
+                    block(each.body)
+                    block(each.cond)
+                block(each.after)
+            elif python.stamped(each):
+                if not opened:
+                    next(entries)
+                    flat.append(last)
+                opened = True
+                stamp(each)
+
+    block(linear.body)
+    assert next(entries, None) is None
+    return pairs, flat
