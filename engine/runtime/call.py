@@ -32,10 +32,12 @@ class Call:
 
     __slots__ = ("converters", "edits", "plan", "rebuild", "results")
 
-    def __init__(self, graph: Graph, plan: Plan, taken: Fetches, feeds: Sequence[Tensor]) -> None:
+    def __init__(
+        self, graph: Graph, plan: Plan, taken: Fetches, converters: Sequence[Callable[[Any], Any]]
+    ) -> None:
         self.edits = graph._edits
         self.plan = plan
-        self.converters = [_converter(graph, tensor) for tensor in feeds]
+        self.converters = converters
         self.rebuild = taken.rebuild
         self.results = len(plan.executable.stage.fetches)
 
@@ -47,7 +49,7 @@ class Call:
         return made
 
 
-def _converter(graph: Graph, tensor: Tensor) -> Callable[[Any], Any]:
+def converter(graph: Graph, tensor: Tensor) -> Callable[[Any], Any]:
     """A function that makes a value the array that `tensor` is fed with, as `feed_array` does, quickly where it is simple.
 
     An array that fits as it is is not copied.

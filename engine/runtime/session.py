@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from engine import observe
 from engine.device.device import Device, make_devices
 from engine.graph.default import get_default_graph, pop_session, push_session
@@ -24,13 +26,13 @@ from engine.passes.settings import Settings
 from engine.passes.stage import Stage
 from engine.runtime import calm
 from engine.runtime import driver as drivers
-from engine.runtime.call import Call
+from engine.runtime.call import Call, converter
 from engine.runtime.collector import Collector
 from engine.runtime.config import ConfigProto, RunOptions, TraceLevel
 from engine.runtime.context import StepContext
 from engine.runtime.executable import Executable
 from engine.runtime.failures import let_go
-from engine.runtime.fetches import Fetches, feed_array, flatten_feeds, result_of
+from engine.runtime.fetches import Fetches, flatten_feeds, result_of
 from engine.runtime.parallel import Parallel
 from engine.runtime.plan.choose import MODES
 from engine.runtime.preparing import prepare
@@ -119,6 +121,9 @@ class BaseSession:
         self._fetches: dict[Any, Fetches] = {}
         self._executables: dict[_Signature, Executable] = {}
         self._calls: dict[Any, Call] = {}
+        self._converters: weakref.WeakKeyDictionary[Tensor, Callable[[Any], Any]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._told: weakref.WeakKeyDictionary[observe.Observer, set[int]] = weakref.WeakKeyDictionary()
         self.resources = ResourceManager()
         self._homes: dict[str, str] = {}
@@ -177,7 +182,7 @@ class BaseSession:
                     return call.rebuild(self._run_plan(call.plan, context, 0))
             taken = self._take_apart(fetches)
             feeds = flatten_feeds(self._graph, feed_dict)
-            arrays = [feed_array(self._graph, tensor, value) for tensor, value in feeds]
+            arrays = [self._converter(tensor)(value) for tensor, value in feeds]
             executable = self._executable(taken, [tensor for tensor, _ in feeds])
             results = self._run_step(executable, arrays, options, run_metadata)
             if key is not None:
@@ -215,7 +220,7 @@ class BaseSession:
                 if ready is not None:
                     return ready.rebuild(self._run_plan(ready.plan, ready.step(next(_step_ids), args), 0))
                 pairs = zip(tensors, args, strict=True)
-                arrays = [feed_array(self._graph, tensor, value) for tensor, value in pairs]
+                arrays = [self._converter(tensor)(value) for tensor, value in pairs]
                 executable = self._executable(taken, tensors)
                 results = self._run_step(executable, arrays, options, run_metadata)
                 self._remember(key, executable, taken, tensors)
@@ -227,6 +232,13 @@ class BaseSession:
                 raise error.with_traceback(None) from error.__cause__
 
         return call
+
+    def _converter(self, tensor: Tensor) -> Callable[[Any], Any]:
+        """What makes a value the array that `tensor` is fed with; one that fits is taken as it is."""
+        found = self._converters.get(tensor)
+        if found is None:
+            found = self._converters[tensor] = converter(self._graph, tensor)
+        return found
 
     def _call(self, key: Any) -> Call | None:
         """What is ready to run under `key`, if nobody watches and the graph is as it was."""
@@ -248,7 +260,7 @@ class BaseSession:
             return
         with contextlib.suppress(TypeError):
             hash(key)
-            self._calls[key] = Call(self._graph, plan, taken, feeds)
+            self._calls[key] = Call(self._graph, plan, taken, [self._converter(tensor) for tensor in feeds])
 
     def _feedable(self, key: Any) -> Tensor:
         try:
@@ -333,6 +345,7 @@ class BaseSession:
         driver = drivers.installed() or self._driver
         observers = tuple(observer for observer in observers if observer.level > observe.TraceLevel.OFF)
         context = StepContext(next(_step_ids), feeds, len(executable.stage.fetches))
+        context.borrowed = True
         timeout = (
             options.timeout_in_ms if options is not None else 0
         ) or self._config.operation_timeout_in_ms
@@ -359,6 +372,8 @@ class BaseSession:
         if observers and info is not None:
             collector = Collector(observers, info, executable.device)
             collector.begin()
+        # Tokens are handed on as they are: what is fetched or kept may share memory with a feed.
+        context.feeds = [feed.copy() if isinstance(feed, np.ndarray) else feed for feed in feeds]
         step = StepRun(
             executable,
             info,
@@ -424,7 +439,8 @@ class BaseSession:
         self._tell_stages(observers, executable.stage)
         layout = plan.layout(level)
         plan.program(level)  # before the step begins, whose time is the program's
-        log = Log(layout, observers, self._describe(executable, context, "plan (python)"), executable.device)
+        how = "plan (python)" if plan.special(context.feeds, level) is None else "plan (tape)"
+        log = Log(layout, observers, self._describe(executable, context, how), executable.device)
         log.begin()
         failure: BaseException | None = None
         token = calm.begin(executable.multiplies)

@@ -30,6 +30,7 @@ _MOST_STEPS = 64  # of a group: a compiler's patience, and a person's
 _MOST_OPERANDS = 24
 _TRIPS = 30  # how often a loop is thought to go round
 _LEAST = 15.0  # ns that a group has to save
+_SHARE = 0.1  # of what groups of a segment save on average: one that saves less is left
 _SHORT = 5e3  # ns of a call that keeps the interpreter's lock
 
 
@@ -47,8 +48,8 @@ class Fusion:
     """A call that does the work of several steps.
 
     steps: what they do, in order; owners: the indices of the items that made them, each once.  shape: of the loop; results: how
-    many arrays it gives.  saved: ns that one call is thought to save.  ulps: what functions and sums in it may be off, in units in the
-    last place.  apart: the steps that end it.
+    many arrays it gives.  saved: ns that one call is thought to save.  ulps: what functions and sums in it may be off, in units
+    in the last place.  apart: the steps that end it.
     """
 
     steps: tuple[str, ...]
@@ -123,16 +124,17 @@ class Grouping:
         }
         self._forms: dict[int, Form] = {}
         self._why: dict[int, str] = {}
-        self._open: list[Group] = []
-        self._groups: list[Group] = []
+        self._groups: dict[Group, None] = {}  # in order
+        self._open: set[Group] = set()
+        self._touching: dict[
+            int, dict[Group, None]
+        ] = {}  # by slot, those that read or write it; some are closed
         for at, step in enumerate(steps):
             self._look(at, step)
         self.chains: list[tuple[Group, Chain]] = []
         for group in self._groups:
             self._consider(group)
-        self.saved = sum(
-            chain.saved * _TRIPS ** min(self._depths[group.members[-1]], 3) for group, chain in self.chains
-        )
+        self._sort_out()
 
     # Groups.
 
@@ -141,6 +143,7 @@ class Grouping:
             for group in self._open:
                 group.apart.append(Apart(step.kind, step.owner, "a branch or a loop begins or ends there"))
             self._open.clear()
+            self._touching.clear()
             return
         found = form_of(self.recorder, step, self._filled)
         mine = None
@@ -149,8 +152,8 @@ class Grouping:
             mine = self._join(at, found)
             if mine is None:
                 mine = Group([], found.size, None, set(), {})
-                self._groups.append(mine)
-                self._open.append(mine)
+                self._groups[mine] = None
+                self._open.add(mine)
             self._take(mine, at, found)
         else:
             self._why[at] = found
@@ -159,8 +162,9 @@ class Grouping:
 
     def _join(self, at: int, form: Form) -> Group | None:
         """The group that the step joins: all those that make what it reads, as one, where that can be."""
-        slots = {operand.view.slot for operand in form.operands if operand.shape != ()}
-        makers = [each for each in self._open if slots & each.writes]
+        slots = {operand.view.slot: None for operand in form.operands if operand.shape != ()}
+        near = self._near(slots)
+        makers = [each for each in near if not each.writes.isdisjoint(slots)]
         mine: Group | None = None
         for group in reversed(makers):
             why = _unfit(group, form) or (_apart(mine, group) if mine is not None else "")
@@ -171,11 +175,13 @@ class Grouping:
             else:
                 self._merge(mine, group)
         if mine is None and not makers:
-            near = (
-                each for each in reversed(self._open) if slots & each.reads.keys() and not _unfit(each, form)
-            )
-            mine = next(near, None)
+            mine = next((each for each in reversed(near) if not _unfit(each, form)), None)
         return mine
+
+    def _near(self, slots: Iterable[int]) -> list[Group]:
+        """The open groups that touch one of these, by their last step."""
+        found = {group for slot in slots for group in self._touching.get(slot, ()) if group in self._open}
+        return sorted(found, key=lambda each: each.members[-1])
 
     def _merge(self, mine: Group, other: Group) -> None:
         mine.members = sorted(mine.members + other.members)
@@ -184,8 +190,10 @@ class Grouping:
         for slot, itemsize in other.reads.items():
             mine.reads[slot] = itemsize if mine.reads.get(slot, itemsize) == itemsize else 0
         mine.apart += other.apart
-        self._groups.remove(other)
+        del self._groups[other]
         self._open.remove(other)
+        for slot in (*other.writes, *other.reads):
+            self._touching.setdefault(slot, {})[mine] = None
 
     def _take(self, group: Group, at: int, form: Form) -> None:
         group.members.append(at)
@@ -199,12 +207,14 @@ class Grouping:
                 )
                 group.reads[slot] = itemsize if group.reads.get(slot, itemsize) == itemsize else 0
         group.writes.add(form.target.slot)
+        for slot in (form.target.slot, *(operand.view.slot for operand in form.operands)):
+            self._touching.setdefault(slot, {})[group] = None
 
     def _fold(self, at: int, step: Step) -> Group | None:
         """The group that a reduction may end, so that nothing joins it any more."""
         if step.kind != "reduce":
             return None
-        for group in self._open:
+        for group in self._near([step.reads[0].slot]):
             if step.reads[0].slot in group.writes and folds(self.recorder, step, group.shape):
                 group.fold = at
                 self._open.remove(group)
@@ -212,11 +222,10 @@ class Grouping:
         return None
 
     def _close(self, at: int, step: Step, mine: Group | None) -> None:
-        for group in list(self._open):
-            if group is mine:
-                continue
-            touched = {view.slot for view in step.writes} & (group.writes | group.reads.keys())
-            if touched or any(view.slot in group.writes for view in step.reads):
+        reads, writes = {view.slot for view in step.reads}, {view.slot for view in step.writes}
+        for group in self._near(reads | writes):
+            touched = writes & (group.writes | group.reads.keys()) or reads & group.writes
+            if group is not mine and touched:
                 why = self._why.get(at, "it is in another group")
                 group.apart.append(Apart(_word(step), step.owner, why))
                 self._open.remove(group)
@@ -239,6 +248,19 @@ class Grouping:
             chain = f"it would save {max(chain.saved, 0):.0f} ns a run"
         if len(group.members) > 1:
             self.declined.append((self._owners(group.members), chain))
+
+    def _sort_out(self) -> None:
+        """Leave those that save next to nothing beside the others: each kernel takes as long to compile."""
+        weighed = [
+            chain.saved * _TRIPS ** min(self._depths[group.members[-1]], 3) for group, chain in self.chains
+        ]
+        least = _SHARE * sum(weighed) / max(len(weighed), 1)
+        for (group, chain), saved in zip(self.chains, weighed, strict=True):
+            if saved < least:
+                why = f"it would save {chain.saved:.0f} ns a run, which is little beside the other groups"
+                self.declined.append((self._owners(group.members), why))
+        self.chains = [each for each, saved in zip(self.chains, weighed, strict=True) if saved >= least]
+        self.saved = sum(saved for saved in weighed if saved >= least)
 
     def _owners(self, members: Iterable[int]) -> tuple[int, ...]:
         return tuple(dict.fromkeys(self.steps[at].owner for at in members))

@@ -27,19 +27,23 @@ _CALL = 9.0  # of each further call of a loop within an instruction
 _ROW = 12.0  # of a row of a fused kernel
 _SPREAD = 0.15  # an element of an operand that is repeated along short rows
 _RATES = ((24e3, 0.0055), (600e3, 0.0105), (8e6, 0.0145), (math.inf, 0.0175))  # ns a byte, by bytes touched
-_FOLD = 0.08  # an element of a reduction, besides memory
+_FOLD = 0.1  # an element of a reduction, besides memory
+_FOLDED = 25.0  # of each result of a reduction in NumPy
+_HALF = (2.0, 5.0)  # of float16 in NumPy, an element: of what gives another dtype, and the same
 
 
 @dataclass(frozen=True, slots=True)
 class Op:
     """`types`: the op types of `engine.native.elements` that do it, each on what the one before gives and the next operand.
 
-    alone: what NumPy computes on an element of float32 and of float64; fused: the same of a fused kernel; both without memory.
+    alone: what NumPy computes on an element of float32 and of float64; one: that where an operand is a single number along the
+    loop, for which some loops have no vector code; fused: what a fused kernel computes; all without memory.
     """
 
     types: tuple[str, ...]
     alone: tuple[float, float] = (0.0, 0.0)
     fused: tuple[float, float] = (0.01, 0.02)
+    one: tuple[float, float] = (0.0, 0.0)
 
 
 def _plain(**types: str) -> dict[str, Op]:
@@ -49,14 +53,15 @@ def _plain(**types: str) -> dict[str, Op]:
 # By the ufunc's name.  What calls the C library for each element is as slow in both.
 UFUNCS: dict[str, Op] = {
     **_plain(
-        add="AddV2", subtract="Sub", multiply="Mul", maximum="Maximum", minimum="Minimum", negative="Neg",
-        absolute="Abs", fabs="Abs", square="Square", floor="Floor", ceil="Ceil", rint="Rint", less="Less",
-        less_equal="LessEqual", greater="Greater", greater_equal="GreaterEqual", equal="Equal", not_equal="NotEqual",
+        add="AddV2", subtract="Sub", multiply="Mul", negative="Neg", absolute="Abs", fabs="Abs", square="Square",
+        floor="Floor", ceil="Ceil", rint="Rint", less="Less", less_equal="LessEqual", greater="Greater", greater_equal="GreaterEqual", equal="Equal", not_equal="NotEqual",
         isnan="IsNan", isinf="IsInf", isfinite="IsFinite", logical_and="LogicalAnd", logical_or="LogicalOr",
         logical_not="LogicalNot", logical_xor="NotEqual", bitwise_and="BitwiseAnd", bitwise_or="BitwiseOr",
         bitwise_xor="BitwiseXor", invert="Invert", positive="Identity", conjugate="Conj",
     ),
-    "clip": Op(("Maximum", "Minimum")),
+    "maximum": Op(("Maximum",), one=(0.8, 0.33)),
+    "minimum": Op(("Minimum",), one=(0.8, 0.33)),
+    "clip": Op(("Maximum", "Minimum"), one=(0.8, 0.33)),
     "divide": Op(("RealDiv",), (0.14, 0.35), (0.11, 0.35)),
     "reciprocal": Op(("Reciprocal",), (0.25, 0.69), (0.13, 0.36)),
     "sqrt": Op(("Sqrt",), (0.4, 1.33), (0.2, 0.7)),
@@ -88,7 +93,11 @@ BOOLEANS: dict[str, Op] = _plain(
 )  # fmt: skip
 
 # By the kind of other steps.
-KINDS: dict[str, Op] = _plain(select="SelectV2", cast="Cast", copy="Identity")
+KINDS: dict[str, Op] = {
+    "select": Op(("SelectV2",), one=(1.6, 1.4)),
+    "cast": Op(("Cast",)),
+    "copy": Op(("Identity",), one=(0.45, 0.33)),
+}
 
 # What reductions a chain may end in.
 FOLDS = {"add": "Sum", "maximum": "Max", "minimum": "Min"}
@@ -115,14 +124,20 @@ def alone(step: Step) -> float:
     if step.kind == "reduce":
         source = step.reads[0]
         rows = step.writes[0].size
-        return _STEP + rows * _CALL + source.size * (_FOLD + source.dtype.itemsize * _rate(source.nbytes))
+        return _STEP + rows * _FOLDED + source.size * (_FOLD + source.dtype.itemsize * _rate(source.nbytes))
     walk = layout.elementwise(tuple((view.shape, view.strides, view.dtype.itemsize) for view in views))
     if walk is None:
         return _STEP
     size = math.prod(shape)
     touched = _touched(views)
     op = op_of(step)
-    computing = op.alone[_wide(step.reads[-1].dtype)] if op is not None else 0.0
+    dtype = step.reads[-1].dtype
+    computing = 0.0
+    if op is not None:
+        alike = all(steps for steps in walk.strides[0])
+        computing = op.alone[_wide(dtype)] if alike else max(op.alone[_wide(dtype)], op.one[_wide(dtype)])
+        if dtype.kind == "f" and dtype.itemsize == 2:
+            computing += _HALF[step.writes[0].dtype == dtype]
     return _STEP + (walk.calls - 1) * _CALL + max(touched * _rate(touched), size * computing)
 
 

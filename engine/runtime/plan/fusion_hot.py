@@ -25,8 +25,8 @@ _PART = 0.25  # of what compiling costs, that is lost before it begins
 class Heat:
     """How far a segment is from being fused.
 
-    left: runs until it begins; 0: nobody counts.  fusions: what was fused, once the segment runs so.  declined: (indices of items,
-    reason) of groups that were not.
+    left: runs until it begins; 0: nobody counts.  fusions: what was fused, once the segment runs so.  declined: (indices of
+    items, reason) of groups that were not.
     """
 
     def __init__(self, grouping: Grouping) -> None:

@@ -1,14 +1,14 @@
 """What partitioning has cut, whole again: a plan runs all plain CPU devices of a step as one program, in one thread.
 
-A tensor that goes from one such device to another does not move: they share the host's memory, and `Device.copy` between them
-gives the same array.  So a `_Recv` is an Identity of what its `_Send` was given, which waits for what the `_Send` waited for; it is
-alive when the `_Send` is, as the tensor that is sent is dead when the `_Send` is.  What only kept the devices in step goes: control
-loops (`engine.partition.control_loops`) and triggers that hold receives back (`engine.partition.late`).  The tables are joined,
-not the devices: nodes stay on theirs, and casts on the wire stay, so that results are those of the partitioned graph.
+A tensor that goes from one such device to another does not move: they share the host's memory, and `Device.copy` between
+them gives the same array.  So a `_Recv` is an Identity of what its `_Send` was given, which waits for what the `_Send` waited
+for, and is dead when the `_Send` is.  What only kept the devices in step goes: control loops (`engine.partition.control_loops`)
+and triggers that hold receives back (`engine.partition.late`).  Nodes stay on their devices, and casts on the wire stay, so
+that results are those of the partitioned graph.
 
-Programs that are ordered for each device apart could wait for each other for ever, one for a tensor that the other is to send
-behind one that it waits for; and whether a received tensor is alive is known where it is sent.  Both are seen here, from all
-devices together.
+One program a device would not do: put in order each by itself, two can wait for each other for ever, each for a tensor that
+the other sends behind one that it waits for; and only where a tensor is sent is it known when it is alive.  Both are seen here,
+from all devices together.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ _IDLE = frozenset(
 def join(program: Program) -> Stage:
     """The stage of `program` without `_Send`s and `_Recv`s; no name changes, no fetch, feed or target.
 
-    Raises NotExpressible for a `_Recv` whose tensor nobody sends, or not in its frame.
+    Raises NotExpressible for a `_Recv` whose tensor nobody sends, or not in its frame, and for two ends of one route.
     """
     stage = program.stage
-    senders = {_route(node): node for node in stage if node.opdef.flow == "send"}
+    senders = _by_route(program, "send")
+    _by_route(program, "recv")
     identity = lookup("Identity")
     assert identity is not None
     nodes: dict[str, StageNode] = {}
@@ -87,6 +88,14 @@ def _said_of(program: Program) -> Iterator[None]:
     except errors.OpError as error:
         item = program.by_name.get(getattr(error.op, "name", ""))
         raise NotExpressible(f"its devices do not fit together: {error.message}", item) from None
+
+
+def _by_route(program: Program, flow: str) -> dict[tuple[Any, ...], StageNode]:
+    found: dict[tuple[Any, ...], StageNode] = {}
+    for node in program.stage:
+        if node.opdef.flow == flow and found.setdefault(_route(node), node) is not node:
+            raise NotExpressible("another node has the same key", program.by_name[node.name])
+    return found
 
 
 def _route(node: StageNode) -> tuple[Any, ...]:

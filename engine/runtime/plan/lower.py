@@ -43,6 +43,15 @@ _IDLE = frozenset({"NoOp", "ControlTrigger", "Const"})
 _EARLY = frozenset({"_Arg", "VariableV2", "Variable"})  # look something up, and may do it before the segment
 _OPAQUE = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc", "Print", "PrintV2", "Assert"})
 _UPDATES = frozenset({"AssignAdd", "AssignSub"})
+_KINDS = {  # what the kernels of updates call their writes
+    "ApplyGradientDescent": "gradient_descent",
+    "ApplyMomentum": "momentum",
+    "ApplyAdam": "adam",
+    "ApplyAdagrad": "adagrad",
+    "ApplyAdagradV2": "adagrad",
+    "ApplyRMSProp": "rms_prop",
+    "ApplyCenteredRMSProp": "rms_prop",
+}
 _WORTH = 4  # steps: fewer are as fast in Python
 
 
@@ -438,7 +447,7 @@ class Lowering:
         for slot, view in updated.items():
             use = uses[slot]
             assert use is not None
-            self._write(use, view, node.type, node)
+            self._write(use, view, _KINDS.get(node.type, node.type), node)
         return [inputs[0]] if updated else results
 
     def _by_trace(self, each: Compute, node: StageNode, bound: Any, inputs: Sequence[Any]) -> list[Any]:

@@ -228,9 +228,7 @@ def _put(recorder: Recorder, array: NativeArray, indices: View, values: Any) -> 
         raise NotRecordable(f"elements of {array.dtype} are not added up natively")
     parameters = _parameters(recorder, indices.size, array.size, *array.element)
     failed = recorder.new(np.dtype(np.bool_), ())
-    recorder.call(
-        kernel, [indices, source, parameters, buffer, array.states], [buffer, array.states, failed]
-    )
+    recorder.call(kernel, [indices, source, parameters, buffer, array.states], [buffer, array.states, failed])
     recorder.fail_if(failed)
 
 
@@ -249,9 +247,7 @@ def _take(recorder: Recorder, array: NativeArray, indices: View, shape: Sequence
     made = recorder.new(array.dtype, (*shape, *array.shape))
     failed = recorder.new(np.dtype(np.bool_), ())
     others = array.states if array.origin is None else array.origin.states
-    recorder.call(
-        kernel, [indices, parameters, buffer, array.states, others], [made, array.states, failed]
-    )
+    recorder.call(kernel, [indices, parameters, buffer, array.states, others], [made, array.states, failed])
     recorder.fail_if(failed)
     return made
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.observe import TraceLevel
 from engine.runtime import step
@@ -15,7 +16,8 @@ from engine.runtime.plan.ir import NotExpressible
 from engine.runtime.plan.joining import NAME as JOINED
 from engine.runtime.plan.joining import joined
 from engine.runtime.plan.paths import Layout
-from engine.runtime.plan.specials import Specials
+from engine.runtime.plan.specials import Special, Specials
+from engine.runtime.plan.stamped import Notes, Order, is_straight
 from engine.runtime.plan.structure import linearize
 from engine.types import errors
 
@@ -54,6 +56,7 @@ class Plan:
         self.linear = linearize(executable.program)
         self.uses_step = any(python.writes_resources(each) for each in self.linear.walk())
         self._loops = bool(self.linear.loops)
+        self._order = Order(self.linear) if is_straight(self.linear) else None
         self.specials = Specials(self.linear, executable, exact, threads, background) if native else None
         self._lock = threading.Lock()
         self._programs: dict[tuple[TraceLevel, Any], python.PythonProgram] = {}
@@ -99,6 +102,11 @@ class Plan:
         Raises what the interpreter raises: OpErrors attached to the node, CancelledError or DeadlineExceededError, saying where,
         from within a loop.
         """
+        if log is not None:
+            special = self.special(context.feeds, level)
+            if special is not None:
+                self._run_noted(special, context, resources, log)
+                return
         program = self._settled
         if program is None or level or step.checker is not None:
             program = self._choose(context, level)
@@ -112,17 +120,42 @@ class Plan:
         except Exception as raised:
             if watch is not None and raised is watch.error:
                 raise
-            item = program.node_at(raised)
-            if item is None:
-                raise
-            error, node = in_fused(raised, item.node)
-            told = error if item.node.opdef.stateful else about_shapes(error)
-            raise explain(told, node) from (error.__cause__ if isinstance(told, errors.OpError) else error)
+            self._fail(raised, program)
         except BaseException as interrupt:
             item = program.node_at(interrupt)
             if isinstance(interrupt, KeyboardInterrupt) and item is not None:
                 interrupt.add_note(f"interrupted in Session.run; next to run: {self.place(item, watch)}")
             raise
+
+    def special(self, feeds: Sequence[Any], level: TraceLevel) -> Special | None:
+        """The specialisation that serves those who watch at this level; None: Python does."""
+        if level != TraceLevel.TIMES or self.specials is None or self._order is None:
+            return None
+        return self.specials.find(feeds)
+
+    def _run_noted(
+        self, special: Special, context: StepContext, resources: ResourceManager, log: Log
+    ) -> None:
+        assert self._order is not None  # or there would be no `special`
+        notes = Notes()
+        program = special.noted(self.executable)
+        finished = False
+        try:
+            program.function(resources, context, context.feeds, context.results, None, notes)
+            finished = True
+        except Exception as raised:
+            self._fail(raised, program)
+        finally:
+            notes.give(log, self._order, finished=finished)
+
+    def _fail(self, raised: Exception, program: python.PythonProgram) -> NoReturn:
+        """Raise what went wrong as an OpError of the node whose line it came from."""
+        item = program.node_at(raised)
+        if item is None:
+            raise raised
+        error, node = in_fused(raised, item.node)
+        told = error if item.node.opdef.stateful else about_shapes(error)
+        raise explain(told, node) from (error.__cause__ if isinstance(told, errors.OpError) else error)
 
     def _choose(self, context: StepContext, level: TraceLevel) -> python.PythonProgram:
         """The program for a run: that of the feeds' shapes, if there is one."""

@@ -35,7 +35,7 @@ from engine.runtime.plan.ir import (
 )
 from engine.runtime.plan.names import Lives, lives
 from engine.runtime.program import Item
-from engine.runtime.resources import Variable
+from engine.runtime.resources import Variable, Write
 from engine.types import errors
 
 if TYPE_CHECKING:
@@ -86,15 +86,21 @@ class PythonProgram:
 
 
 def write(
-    linear: Linear, executable: Executable, level: TraceLevel = TraceLevel.OFF, checker: Any = None
+    linear: Linear,
+    executable: Executable,
+    level: TraceLevel = TraceLevel.OFF,
+    checker: Any = None,
+    *,
+    noted: bool = False,
 ) -> PythonProgram:
     """The program in Python.  ``function(resources, step, feeds, results, check, log)`` runs it once.
 
     `check(item_index, iteration)` is called now and then in loops and gives the number of iterations until the next time;
     `log` is what takes down what happened, at a `level` above OFF.  `checker`, if there is one, is called with each node and its
-    outputs.
+    outputs.  With `noted`, times are told with the nodes that they are of (`log` is then `engine.runtime.plan.stamped.Notes`).
     """
     writer = _Writer(linear, executable, level, checker)
+    writer.noted = noted
     return writer.program()
 
 
@@ -119,6 +125,7 @@ class _Writer:
         self.linear = linear
         self.executable = executable
         self.level = level
+        self.noted = False
         self.lives: Lives = lives(linear)
         self.lines: list[str] = []
         self.items: list[Item | None] = [None]
@@ -143,8 +150,8 @@ class _Writer:
         for container, name in self.containers.items():
             head.append(f"{_INDENT}{name} = R._containers.get({container!r}, nothing)")
         if self.level:
-            head.append(f"{_INDENT}t = log.stamps.append")
-            head.append(f"{_INDENT}w = log.wrote")
+            head.append(f"{_INDENT}t = log.{'times' if self.noted else 'stamps'}.append")
+            head.append(f"{_INDENT}w = log.{'writes.append' if self.noted else 'wrote'}")
             if self.level >= TraceLevel.VALUES:
                 head.append(f"{_INDENT}h = log.health")
             self.space["now"] = time.perf_counter_ns
@@ -223,7 +230,7 @@ class _Writer:
         if not run:
             return
         traced = bool(self.level) and any(stamped(each) for each in run)
-        if traced:
+        if traced and not self.noted:
             self._say("t(now())")
         for each in run:
             if isinstance(each, Compute):
@@ -234,8 +241,8 @@ class _Writer:
                 self._move(each)
             elif isinstance(each, Lower):
                 self._say(f"f{each.flag} = False", each.item)
-            if traced and stamped(each):
-                self._say("t(now())")
+            if traced and stamped(each) and isinstance(each, Compute):
+                self._say(f"t(({each.item.index}, now()))" if self.noted else "t(now())")
             self._let_go(each)
 
     def _let_go(self, instruction: Instruction) -> None:
@@ -295,7 +302,7 @@ class _Writer:
             assignment = self._assignment(item, targets)
             self._say(assignment + call + (")" if assignment.endswith("(") else ""), item)
             if self.level and writes_resources(compute):
-                self._say("w(c.writes)")
+                self._say(f"w(({item.index}, c.writes))" if self.noted else "w(c.writes)")
         if watched and item.n_outputs:
             self._say(f"h({', '.join(targets)})", item)
         self._check(item, targets)
@@ -331,7 +338,12 @@ class _Writer:
             self._say(f"if a{i} is None: {self._name(reference)}.read(r{number}_{i})", item)
             arguments.append(f"a{i}")
         check = f"lambda: check({test.index}, 0)" if test is not None else "None"
-        self._say(f"g = seg{number}({', '.join([check, *arguments])})", first)
+        if self.noted:
+            self.space[f"seg{number}"] = segment.run_stamped
+            self._say(f"g, m = seg{number}({', '.join([check, *arguments])})", first)
+            self._say("log.times.extend(m)")
+        else:
+            self._say(f"g = seg{number}({', '.join([check, *arguments])})", first)
         if segment.may_fail:
             self._say("if g is None:")
             self.indent += 1
@@ -339,7 +351,12 @@ class _Writer:
             self.indent -= 1
             self._say("else:")
             self.indent += 1
-        for reference, which, _, _ in native.written:
+        for reference, which, kind, writer in native.written:
+            if self.noted and writer is not None:
+                self.space["Write"] = Write
+                name = references[reference]
+                record = f"Write({name}, {kind!r}, {name}.value, {name}.version, g[{which}])"
+                self._say(f"w(({self.executable.program.by_name[writer.name].index}, ({record},)))")
             self._say(f"{references[reference]}.value = g[{which}]")
             self._say(f"{references[reference]}.version += 1")
         for value, which in native.passed:
@@ -452,7 +469,7 @@ class _Writer:
         self._say(f"{target} = {container}.get({attrs['shared_name'] or item.node.name!r})", item)
         self._say(f"if type({target}) is not Variable: {target} = k{i}(at{i}(R, S, 0, 0))", item)
         if self.level:
-            self._say("w(())")
+            self._say(f"w(({i}, ()))" if self.noted else "w(())")
 
     def _move(self, move: Move) -> None:
         target, source = self._name(move.target), self._name(move.source)

@@ -53,7 +53,8 @@ class Segment:
         self.uses_blas = any(step.kind == "call" and step.data.name.startswith("gemm") for step in self.steps)
         self._code = _Code(recorder, self.steps, inputs, outputs)
         self.steps = self._code.steps
-        self._fused_code = lambda steps: _Code(recorder, steps, inputs, outputs)
+        self._recorder, self._views = recorder, (inputs, outputs)
+        self._stamped: tuple[_Code, _Code] | None = None  # the code as it is, and the same with stamps
         self.heat: Heat | None = None  # None: nothing is ever fused here
         if not recorder.exact:
             self.heat = Heat(Grouping(recorder, list(recorder.steps), [view.slot for view in outputs]))
@@ -77,7 +78,7 @@ class Segment:
         if self.heat is not None and (found := self.heat.take()) is not None:
             steps, fusions = found
             if fusions:
-                code = self._fused_code(steps)
+                code = _Code(self._recorder, steps, *self._views)
                 self._code, self.steps, self.heat.fusions = code, code.steps, fusions
 
     def __len__(self) -> int:
@@ -85,14 +86,28 @@ class Segment:
 
     def run(self, check: Callable[[], None] | None, *arrays: Any) -> list[Any] | None:
         """Run once; `check` is called now and then while a loop goes on."""
-        code = self._code
+        if self.heat is not None and self.heat.left > 0:
+            self.heat.run(self)
+        return self._run(self._code, check, arrays)[0]
+
+    def run_stamped(
+        self, check: Callable[[], None] | None, *arrays: Any
+    ) -> tuple[list[Any] | None, list[tuple[int, int]]]:
+        """Like `run`, and when each of the items that steps are from was done: (its index, nanoseconds)."""
+        code, stamped = self._code, self._stamped
+        if stamped is None or stamped[0] is not code:
+            made = _Code(self._recorder, code.steps, *self._views, stamped=True)
+            stamped = self._stamped = code, made
+        return self._run(stamped[1], check, arrays)
+
+    def _run(
+        self, code: _Code, check: Callable[[], None] | None, arrays: Sequence[Any]
+    ) -> tuple[list[Any] | None, list[tuple[int, int]]]:
         free = code.free
         try:
             mine = free.pop()
         except IndexError:
             mine = _Run(code, self.outputs)
-        if self.heat is not None and self.heat.left > 0:
-            self.heat.run(self)
         given = [
             array
             if type(array) is np.ndarray
@@ -104,25 +119,36 @@ class Segment:
         ]
         made = [spare.take() for spare in mine.spares]
         status = mine.frame.enter(*given, *made)
+        ends: list[tuple[int, int]] = []
         if status and not mine.go_on(status, check):
-            return None
+            return None, ends
+        if code.stamps:
+            numbers, times, _ = mine.frame.take_stamps()
+            ends = list(zip(numbers.tolist(), times.tolist(), strict=True))
         if len(free) < _FRAMES:
             free.append(mine)
-        return None if self.alarm >= 0 and made[self.alarm] else made
+        return None if self.alarm >= 0 and made[self.alarm] else made, ends
 
 
 class _Code:
     """Steps laid out, the tape of them, and what is free to run it."""
 
-    __slots__ = ("arena_bytes", "constants", "free", "steps", "tape")
+    __slots__ = ("arena_bytes", "constants", "free", "stamps", "steps", "tape")
 
     def __init__(
-        self, recorder: Recorder, steps: list[Step], inputs: Sequence[View], outputs: Sequence[View]
+        self,
+        recorder: Recorder,
+        steps: list[Step],
+        inputs: Sequence[View],
+        outputs: Sequence[View],
+        *,
+        stamped: bool = False,
     ) -> None:
         self.steps = _in_place(recorder, steps)
         layout = _Layout(recorder, self.steps)
         self.arena_bytes = layout.size
-        self.tape, self.constants = layout.build(inputs, outputs, recorder)
+        self.tape, self.constants = layout.build(inputs, outputs, recorder, stamped=stamped)
+        self.stamps = len(self.tape) if stamped else 0
         self.free: list[_Run] = []
 
 
@@ -134,7 +160,7 @@ class _Run:
     def __init__(self, code: _Code, outputs: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
         from engine.native.frame import Frame
 
-        frame: Frame = Frame(code.tape)
+        frame: Frame = Frame(code.tape, stamps=code.stamps)
         if "arena" in code.tape.slots:
             arena = np.empty(code.arena_bytes + _ALIGN, np.uint8)
             start = -arena.__array_interface__["data"][0] % _ALIGN
@@ -398,9 +424,9 @@ class _Layout:
                     break
 
     def build(
-        self, inputs: Sequence[View], outputs: Sequence[View], recorder: Recorder
+        self, inputs: Sequence[View], outputs: Sequence[View], recorder: Recorder, *, stamped: bool = False
     ) -> tuple[Tape, list[tuple[int, Any]]]:
-        """The tape, and the constants that its frames are to bind."""
+        """The tape, and the constants that its frames are to bind; `stamped`: with a time behind each item's last step."""
         from engine.native.tape import TapeBuilder
 
         builder = TapeBuilder()
@@ -428,13 +454,18 @@ class _Layout:
             slot, offset = slots[view.slot]
             return replace(view, slot=slot, offset=view.offset + offset)
 
+        for nbytes in recorder.stacks:
+            builder.stack(nbytes)
         labels: dict[int, Any] = {}  # the steps' own may stand in another tape already
-        for step in self.steps:
+        followers = [*(step.owner for step in self.steps[1:]), -1]
+        for step, followed in zip(self.steps, followers, strict=True):
             if step.kind in ("place", "jump", "jump_if_false", "jump_if_true"):
                 label = labels.setdefault(id(step.data), builder.label())
                 step = replace(step, data=label)
             views = [at(view) for view in step.reads], [at(view) for view in step.writes]
             _append(builder, step, *views, recorder.threads)
+            if stamped and step.owner >= 0 and step.owner != followed:
+                builder.stamp(step.owner)
         return builder.build(), constants
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.observe import TraceLevel
 from engine.runtime import step
 from engine.runtime.plan import python
 from engine.runtime.plan.ir import Compute, Linear, Native
@@ -40,6 +41,13 @@ class Special:
     program: python.PythonProgram
     segments: list[Native]
     refused: list[tuple[Any, str]]
+    _noted: python.PythonProgram | None = None
+
+    def noted(self, executable: Executable) -> python.PythonProgram:
+        """The program that takes times down, written when it is first asked for."""
+        if self._noted is None:
+            self._noted = python.write(self.linear, executable, TraceLevel.TIMES, noted=True)
+        return self._noted
 
     @property
     def uses_blas(self) -> bool:
