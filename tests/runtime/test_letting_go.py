@@ -72,18 +72,20 @@ def on_gpu(x: Any) -> Any:
         return straight(x)
 
 
+@pytest.mark.parametrize("plans", ["off", "always"])
 @pytest.mark.parametrize(
     "build, options",
     [(straight, {}), (looped, {}), (looped_apart, CPUS), (spread, CPUS), (on_gpu, GPU)],
     ids=["one_cpu", "loop", "loop_on_two", "two_cpus", "gpu"],
 )
-def test_after_a_step(build: Callable[[Any], Any], options: Any, made: Any) -> None:
+def test_after_a_step(build: Callable[[Any], Any], options: Any, plans: str, made: Any) -> None:
     x = tf.placeholder(tf.float32, SHAPE)
     y = build(x)
-    with tf.Session(config=tf.ConfigProto(**options)) as session:
+    # Tapes make no arrays but those that they give.
+    with tf.Session(config=tf.ConfigProto(plans=plans, native=False, **options)) as session:
         for _ in range(2):
             session.run(y, {x: np.ones(SHAPE, np.float32)})
-            assert len(made) >= 4
+            assert len(made) >= 3
             assert [name for name, array in made if array() is not None] == []
 
 

@@ -79,6 +79,7 @@ class Draft:
     )  # value -> View, constant array, or the name of a variable
     variables: dict[str, Use] = field(default_factory=dict)
     late: list[Instruction] = field(default_factory=list)  # what comes behind the segment
+    moved: set[int] = field(default_factory=set)  # the Moves that are in it
     computes: int = 0
     loops: int = 0
 
@@ -103,6 +104,17 @@ class Lowering:
         for each in linear.walk():
             for value in reads(each):
                 self.readers.setdefault(value, set()).add(id(each))
+        # Of what a Merge gives, its Moves in the order of the text; of flags, the instructions that deal with them.
+        self.moves: dict[int, list[int]] = {}
+        self.flagged: dict[int, set[int]] = {}
+        for each in linear.walk():
+            if isinstance(each, Move):
+                self.moves.setdefault(each.target, []).append(id(each))
+            flag = each.flag if isinstance(each, Move | Lower) else -1
+            if isinstance(each, Branch) and each.test.is_flag:
+                flag = each.test.value
+            if flag >= 0:
+                self.flagged.setdefault(flag, set()).add(id(each))
         self.segments: list[Native] = []
         self.refused: list[tuple[Instruction, str]] = []  # what stayed in Python, and why
         self._inside = 0  # branches and loops around what is being lowered
@@ -205,6 +217,7 @@ class Lowering:
                 use = draft.variables[name]
                 use.reader, use.entry, use.now, use.kind, use.writer = reader, entry, now, kind, writer
             draft.computes, draft.loops = computes, loops
+            draft.moved.difference_update(id(inner) for inner in walk(Block([each])))
             self._inside = 0
             self.refused.append(
                 (each, f"{type(why).__name__}: {why}" if not isinstance(why, NotRecordable) else str(why))
@@ -239,6 +252,8 @@ class Lowering:
 
         recorder = draft.recorder
         covered = {id(inner) for each in draft.covers for inner in walk(Block([each]))}
+        if any(covered & users and not users <= covered for users in self.flagged.values()):
+            return None  # a flag lives in the segment or outside of it, not in both
         made = {value for each in draft.covers for inner in walk(Block([each])) for value in writes(inner)}
         outputs: list[tuple[int, View]] = []
         constants: list[tuple[int, Any]] = []
@@ -519,6 +534,10 @@ class Lowering:
         if move.slot in move.item.derefs or move.index >= 0:
             raise NotRecordable("a Merge of references, or whose index is asked for")
         source = self._view(move.source)
+        before = self.moves[move.target][: self.moves[move.target].index(id(move))]
+        if not self._draft.moved.issuperset(before):
+            raise NotRecordable("another side of the Merge may have been taken before")
+        self._draft.moved.add(id(move))
         target = self._draft.known.get(move.target)
         if target is None:
             target = self._draft.known[move.target] = recorder.new(source.dtype, source.shape)
