@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import engine as tf
 from engine.native import compiler
-from engine.runtime.plan import fusion
+from engine.runtime.plan import fusion, fusion_costs, specials
 from engine.runtime.plan.segment import Segment
 
 pytestmark = pytest.mark.skipif(not compiler.available(), reason=compiler.why_not())
@@ -20,10 +20,12 @@ Make = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def whatever_it_saves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small arrays are fused too."""
+def whatever_it_saves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small arrays are fused too, and whatever can end in a reduction does."""
     monkeypatch.setattr(fusion, "_LEAST", -1e9)
-    yield
+    monkeypatch.setattr(fusion, "_SHARE", -1e9)
+    monkeypatch.setattr(specials, "TINY", 0)
+    monkeypatch.setattr(fusion_costs, "_FUSED_FOLD", dict.fromkeys(fusion_costs.FOLDS, (-9.0, -9.0)))
 
 
 def config(plans: str = "always", exact: bool = False) -> tf.ConfigProto:
@@ -106,7 +108,8 @@ def chains(draw: st.DrawFn) -> tuple[list[Any], Make]:
     dtype = draw(st.sampled_from(["float32", "float64", "int32"]))
     family = draw(st.sampled_from([SHAPES[:7], [(), (4,), (5, 1), (5, 4)]]))
     arrays = [
-        (floats(*draw(st.sampled_from(family)), seed=i) * 3).astype(dtype) for i in range(draw(st.integers(1, 4)))
+        (floats(*draw(st.sampled_from(family)), seed=i) * 3).astype(dtype)
+        for i in range(draw(st.integers(1, 4)))
     ]
     plan = draw(
         st.lists(
@@ -132,9 +135,13 @@ def chains(draw: st.DrawFn) -> tuple[list[Any], Make]:
             elif kind == "unary":
                 made = (tf.square if dtype == "int32" else UNARY[which])(x)
             elif kind == "where":
-                made = tf.where_v2(tf.less(x, y) if which % 2 else tf.logical_not(tf.greater_equal(x, z)), y, z)
+                made = tf.where_v2(
+                    tf.less(x, y) if which % 2 else tf.logical_not(tf.greater_equal(x, z)), y, z
+                )
             elif kind == "cast":
-                made = tf.cast(tf.cast(tf.clip_by_value(x, tf.cast(-9, x.dtype), tf.cast(9, x.dtype)), "int32"), dtype)
+                made = tf.cast(
+                    tf.cast(tf.clip_by_value(x, tf.cast(-9, x.dtype), tf.cast(9, x.dtype)), "int32"), dtype
+                )
             elif kind == "max" and x.shape.ndims:
                 made = tf.reduce_max(x, axis=-1, keepdims=bool(which % 2))
             elif kind == "sum" and dtype == "int32" and x.shape.ndims:
@@ -223,7 +230,9 @@ def test_a_product_bounds_a_group() -> None:
     np.testing.assert_allclose(found["fused"][0], found["off"][0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("reduce", "oracle"), [(tf.reduce_sum, np.sum), (tf.reduce_max, np.max), (tf.reduce_mean, np.mean)])
+@pytest.mark.parametrize(
+    ("reduce", "oracle"), [(tf.reduce_sum, np.sum), (tf.reduce_max, np.max), (tf.reduce_mean, np.mean)]
+)
 @pytest.mark.parametrize("axes", [(-1,), (1, 2), None])
 def test_a_reduction_ends_a_group(reduce: Any, oracle: Any, axes: tuple[int, ...] | None) -> None:
     x, scale = floats(6, 5, 80), floats(80, seed=2)
@@ -272,7 +281,9 @@ def test_inside_a_loop() -> None:
 def test_variables_that_swap_places_in_a_loop() -> None:
     def make(x: Any, y: Any) -> list[Any]:
         loop = tf.while_loop(
-            lambda i, a, b: i < 5, lambda i, a, b: [i + 1, b * 2.0 - 1.0, a * 0.5 + 1.0], [tf.constant(0), x, y]
+            lambda i, a, b: i < 5,
+            lambda i, a, b: [i + 1, b * 2.0 - 1.0, a * 0.5 + 1.0],
+            [tf.constant(0), x, y],
         )
         return list(loop)
 
@@ -329,13 +340,30 @@ def test_it_comes_in_the_background_and_changes_nothing() -> None:
             (segment,) = segments_of(session)
             assert segment.heat is not None and segment.heat.left > 1 and not segment.fusions
             before = segment.tape
-            segment.heat.left = 1
-            same([session.run(y, feed)], [wanted])
-            assert segment.heat.future is not None
-            segment.heat.future.result(60)
+            for _ in range(2):  # first it is found out whether it pays
+                if segment.heat.left:
+                    segment.heat.left = 1
+                same([session.run(y, feed)], [wanted])
+                if segment.heat.future is not None:
+                    segment.heat.future.result(60)
             assert segment.tape is not before and len(segment.fusions) == 1
             same([session.run(y, feed)], [wanted])
             assert segment.heat.left == 0 and segment.heat.take() is None
+
+
+def test_what_is_not_worth_it_yet_is_counted_on() -> None:
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [200])
+        y = tf.nn.relu(x * 2.0 - 1.0) * x + 0.5
+        with tf.Session(config=config()) as session:
+            for _ in range(3):
+                session.run(y, {x: floats(200)})
+            (segment,) = segments_of(session)
+            assert segment.heat is not None
+            first = segment.heat.left
+            segment.heat._runs = 10  # as if it had begun to count there
+            segment.heat.begin(segment).result(60)
+            assert not segment.fusions and segment.heat.future is None and segment.heat.left > 1000 < first
 
 
 def test_what_saves_little_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,7 +199,12 @@ def test_fused_convolution(activation: str) -> None:
 
 def test_fused_with_normalization() -> None:
     vectors = [random((5,), seed=i) for i in range(3)]
-    arrays = [random((2, 4, 4, 3)), random((3, 3, 3, 5), seed=1), *vectors, np.abs(random((5,), seed=9)) + 0.5]
+    arrays = [
+        random((2, 4, 4, 3)),
+        random((3, 3, 3, 5), seed=1),
+        *vectors,
+        np.abs(random((5,), seed=9)) + 0.5,
+    ]
 
     def make(x: Any, w: Any, *args: Any) -> Any:
         return tf.raw_ops._FusedConv2D(
@@ -379,7 +384,12 @@ def test_batch_normalization_and_relu(side: bool) -> None:
     def make(*a: Any) -> Any:
         return list(
             tf.raw_ops._FusedBatchNormEx(
-                *a[:5], list(a[5:]), U=tf.float32, T=tf.float32, num_side_inputs=int(side), activation_mode="Relu"
+                *a[:5],
+                list(a[5:]),
+                U=tf.float32,
+                T=tf.float32,
+                num_side_inputs=int(side),
+                activation_mode="Relu",
             )
         )
 
@@ -431,7 +441,14 @@ def test_the_table() -> None:
     exact = {name for name, rule in RULES.items() if rule.exact}
     assert exact == {
         *("MaxPool", "MaxPoolGrad", "AvgPool", "AvgPoolGrad", "BiasAddGrad", "Sum"),
-        *("ApplyGradientDescent", "ApplyMomentum", "ApplyAdam", "ApplyAdagrad", "ApplyAdagradV2", "ApplyRMSProp"),
+        *(
+            "ApplyGradientDescent",
+            "ApplyMomentum",
+            "ApplyAdam",
+            "ApplyAdagrad",
+            "ApplyAdagradV2",
+            "ApplyRMSProp",
+        ),
     }
 
 

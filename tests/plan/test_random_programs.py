@@ -31,7 +31,9 @@ def run(
             given.append(session.run(built.fetches, built.feeds))
             given.append(session.run(built.variables))
         executable = next(
-            each for signature, each in session._executables.items() if len(signature.fetches) == len(built.fetches)
+            each
+            for signature, each in session._executables.items()
+            if len(signature.fetches) == len(built.fetches)
         )
         if plans == "always":
             assert executable.choice.plan is not None, executable.choice.reason

@@ -34,7 +34,9 @@ from engine.runtime.resources import ResourceManager
 from engine.types import errors
 
 SEEDS = st.integers(0, 1 << 30)
-OPTIONS = st.builds(PartitionOptions, wire=st.sampled_from(["", "bfloat16"]), late_bytes=st.sampled_from([None, 0]))
+OPTIONS = st.builds(
+    PartitionOptions, wire=st.sampled_from(["", "bfloat16"]), late_bytes=st.sampled_from([None, 0])
+)
 AS_WRITTEN = tf.GraphOptions(optimizer_options=OptimizerOptions(opt_level=Level.L0))
 
 
@@ -329,7 +331,7 @@ class Watching(observe.Observer):
         self.infos.append(step)
 
     def transfers(self, step: Any, batch: Any) -> None:
-        self.moved += [each.tensor for each in batch]
+        self.moved += [each.destination[-5:] for each in batch]
 
 
 def test_transfers_that_are_watched_are_interpreted() -> None:
@@ -345,7 +347,7 @@ def test_transfers_that_are_watched_are_interpreted() -> None:
         assert session.run(total, {"x:0": [1.0, 2.0]}) == 5.0
     (info,) = watching.infos
     assert info.executor.startswith("interpreter: a plan sends nothing")
-    assert info.stage.name == "partitioned" and len(watching.moved) == 2
+    assert info.stage.name == "partitioned" and watching.moved == ["CPU:1", "CPU:0"]
 
 
 def test_a_device_with_a_memory_of_its_own_keeps_the_interpreter() -> None:
@@ -447,7 +449,9 @@ def test_an_error_names_its_op_and_line(in_loop: bool) -> None:
             fetched = tf.reduce_sum(broken(x))
     with tf.Session(config=config()) as session:
         for _ in range(3):
-            with pytest.raises(errors.InvalidArgumentError, match=r"in op '[\w/]*broken'(.|\n)*test_several_devices.py"):
+            with pytest.raises(
+                errors.InvalidArgumentError, match=r"in op '[\w/]*broken'(.|\n)*test_several_devices.py"
+            ):
                 session.run(fetched, {x: [1.0, 2.0, 3.0]})
             assert np.sum(session.run(fetched, {x: [1.0, 2.0, 3.0, 4.0]})) == 10.0
         plan_of(session, [fetched])
@@ -467,7 +471,9 @@ def test_a_timeout_says_where_the_step_was(native: bool) -> None:
     loop = endless()
     with tf.Session(config=config(native=native)) as session:
         begun = time.monotonic()
-        with pytest.raises(errors.DeadlineExceededError, match=r"next to run: 'loop/.*' \(root > .*\) on CPU:[01]"):
+        with pytest.raises(
+            errors.DeadlineExceededError, match=r"next to run: 'loop/.*' \(root > .*\) on CPU:[01]"
+        ):
             session.run(loop, options=tf.RunOptions(timeout_in_ms=150))
         assert time.monotonic() - begun < 2.0
         plan_of(session, [loop])
@@ -493,3 +499,16 @@ def test_closing_the_session_stops_the_step() -> None:
     with pytest.raises(errors.CancelledError, match="its session was closed"):
         session.run(loop)
     timer.join()
+
+
+def test_a_key_that_two_nodes_have_is_left_to_the_interpreter() -> None:
+    route = {"tensor_name": "t", "send_device": "a", "send_device_incarnation": 1, "recv_device": "b"}
+    got = tf.raw_ops._Recv(tensor_type=tf.float32, **route)
+    sent = [tf.raw_ops._Send(tensor=tf.constant(value), **route) for value in (1.0, 2.0)]
+    with tf.Session(config=config()) as session:
+        with tf.control_dependencies(sent):
+            fetched = got + 1.0
+        with pytest.raises(errors.InternalError, match="sent twice under the key"):
+            session.run(fetched)
+        (choice,) = [each.choice for each in session._executables.values()]
+    assert choice.reason is not None and choice.reason.reason == "another node has the same key"
