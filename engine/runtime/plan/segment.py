@@ -10,6 +10,7 @@ given before and nobody holds them any more.
 
 from __future__ import annotations
 
+import heapq
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.runtime.plan.fusion import Fusion, Grouping
 from engine.runtime.plan.fusion_hot import Heat
 from engine.runtime.plan.recording import Home, Recorder, Step
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from engine.native.frame import Frame
     from engine.native.layout import View
     from engine.native.tape import Tape
+    from engine.runtime.plan.fusion import Fusion
 
 _ALIGN = 64
+_SMALL = 4096  # bytes: buffers up to here have places of their own size
 _IN_TAPE = 256  # bytes: a larger constant is an array of its own
 _REUSED = 4096  # bytes: a smaller array is made anew each time, which is as fast
 _SPARE = 3  # arrays kept for one output: the one in use, the one before it, and one more
@@ -57,7 +59,7 @@ class Segment:
         self._stamped: tuple[_Code, _Code] | None = None  # the code as it is, and the same with stamps
         self.heat: Heat | None = None  # None: nothing is ever fused here
         if not recorder.exact:
-            self.heat = Heat(Grouping(recorder, list(recorder.steps), [view.slot for view in outputs]))
+            self.heat = Heat(recorder, [view.slot for view in outputs])
 
     @property
     def tape(self) -> Tape:
@@ -275,8 +277,13 @@ def _in_place(recorder: Recorder, steps: list[Step]) -> list[Step]:
     if not same:
         return steps
 
+    def place(slot: int) -> int:
+        while slot in same:  # an inner loop's variable may itself become an outer one's next value
+            slot = same[slot]
+        return slot
+
     def moved(views: Sequence[View]) -> tuple[View, ...]:
-        return tuple(replace(view, slot=same[view.slot]) if view.slot in same else view for view in views)
+        return tuple(replace(view, slot=place(view.slot)) if view.slot in same else view for view in views)
 
     return [
         replace(step, reads=moved(step.reads), writes=moved(step.writes))
@@ -338,35 +345,56 @@ class _Layout:
 
     def _place(self, lives: dict[int, _Life]) -> None:
         over = self._overwritten(lives)
+        root_of: dict[int, int] = {}
         roots: dict[int, list[int]] = {}
-        for slot in lives:
+        for slot in sorted(lives, key=lambda each: lives[each].first):  # what is written over comes first
             if self.recorder.buffers[slot].home is Home.ARENA:
-                root = slot
-                while root in over:
-                    root = over[root]
+                before = over.get(slot, slot)
+                root = root_of[slot] = root_of.get(before, before)
                 roots.setdefault(root, []).append(slot)
-        groups = sorted(
-            (
+        small, large = [], []
+        for slots in roots.values():
+            nbytes = max(self.recorder.buffers[slot].nbytes for slot in slots)
+            size = max(-(-nbytes // _ALIGN) * _ALIGN, _ALIGN)
+            group = (
                 min(lives[slot].first for slot in slots),
                 max(lives[slot].last for slot in slots),
-                max(self.recorder.buffers[slot].nbytes for slot in slots),
+                size,
                 slots,
             )
-            for slots in roots.values()
-        )
+            (small if size <= _SMALL else large).append(group)
+        self._place_small(sorted(small))
+        self._place_large(sorted(large))
+
+    def _place_small(self, groups: Sequence[tuple[int, int, int, list[int]]]) -> None:
+        """Small buffers are many: each takes a free place of just its size, or a new one."""
+        free: dict[int, list[int]] = {}
         busy: list[tuple[int, int, int]] = []  # (last, offset, size)
-        for first, last, nbytes, slots in groups:
-            size = max(-(-nbytes // _ALIGN) * _ALIGN, _ALIGN)
+        for first, last, size, slots in groups:
+            while busy and busy[0][0] < first:
+                _, offset, length = heapq.heappop(busy)
+                free.setdefault(length, []).append(offset)
+            if free.get(size):
+                offset = free[size].pop()
+            else:
+                offset, self.size = self.size, self.size + size
+            heapq.heappush(busy, (last, offset, size))
+            self.offsets.update(dict.fromkeys(slots, offset))
+
+    def _place_large(self, groups: Sequence[tuple[int, int, int, list[int]]]) -> None:
+        """Large buffers are few: each takes the first gap that it fits into, behind the small ones."""
+        base = self.size
+        busy: list[tuple[int, int, int]] = []
+        for first, last, size, slots in groups:
             busy = [each for each in busy if each[0] >= first]
-            offset = 0
+            offset = base
             for _, start, length in sorted(busy, key=lambda each: each[1]):
                 if offset + size <= start:
                     break
                 offset = max(offset, start + length)
             busy.append((last, offset, size))
             self.size = max(self.size, offset + size)
-            for slot in slots:
-                self.offsets[slot] = offset
+            self.offsets.update(dict.fromkeys(slots, offset))
 
     def _overwritten(self, lives: dict[int, _Life]) -> dict[int, int]:
         """Outputs of elementwise steps by the operand whose place they take."""
