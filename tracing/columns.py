@@ -43,10 +43,18 @@ _NARROW = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", 
 _LIMITS = tuple((int(np.iinfo(d).min), int(np.iinfo(d).max), d) for d in _NARROW)
 _MAX_BYTES = 1 << 34  # a header that promises more than 16 GiB is damaged
 _MAX_RANK = 64
+_REMEMBERED = 1 << 16  # bytes: larger columns are packed anew
 
 
-def pack(columns: Mapping[str, npt.ArrayLike]) -> bytes:
+Memory = dict[str, tuple[Any, list[Any], list[bytes]]]
+"""What columns were packed before, by name: their elements, how they were described, their bytes."""
+
+
+def pack(columns: Mapping[str, npt.ArrayLike], memory: Memory | None = None) -> bytes:
     """The columns as a blob.
+
+    memory: kept by who packs many batches of one kind.  Most columns of a step are those of the step before it, and what is
+        known of those is not worked out again.
 
     Arrays may have any shape and any dtype that is a number, a bool, one of ml_dtypes, or object (whose elements must be
     `bytes`).  Raises TypeError for others.
@@ -54,7 +62,21 @@ def pack(columns: Mapping[str, npt.ArrayLike]) -> bytes:
     described: list[list[Any]] = []
     payload: list[bytes] = []
     for name, column in columns.items():
-        described.append([name, *_encode(np.asarray(column), payload)])
+        array = np.asarray(column)
+        if memory is None or array.nbytes > _REMEMBERED:
+            described.append([name, *_encode(array, payload)])
+            continue
+        elements = (
+            array.dtype,
+            array.shape,
+            array.reshape(-1).tolist() if array.dtype.hasobject else array.tobytes(),
+        )
+        known = memory.get(name)
+        if known is None or known[0] != elements:
+            pieces: list[bytes] = []
+            known = memory[name] = elements, [name, *_encode(array, pieces)], pieces
+        described.append(known[1])
+        payload.extend(known[2])
     body = b"".join(payload)
     header = json.dumps({"bytes": len(body), "columns": described}, separators=(",", ":")).encode()
     return _PREFIX.pack(_MAGIC, len(header)) + header + zlib.compress(body, _LEVEL)

@@ -47,7 +47,10 @@ class PendingStep:
         self.told.setdefault((kind.name, device), []).append(batch)
         self.nbytes += nbytes
 
-    def take(self) -> list[Blob]:
-        """The batches, compressed; they are not kept any longer."""
+    def take(self, memory: dict[tuple[str, str], columns.Memory]) -> list[Blob]:
+        """The batches, compressed; they are not kept any longer.  `memory` holds what earlier steps' columns were."""
         told, self.told, self.nbytes = self.told, {}, 0
-        return [Blob(kind, columns.pack(KINDS[kind].write(parts))) for (kind, _), parts in told.items()]
+        return [
+            Blob(key[0], columns.pack(KINDS[key[0]].write(parts), memory.setdefault(key, {})))
+            for key, parts in told.items()
+        ]

@@ -36,7 +36,7 @@ from engine.observe import (
     Value,
 )
 from engine.passes.stage import Stage
-from tracing import batches, directory
+from tracing import batches, columns, directory
 from tracing.batches import Kind
 from tracing.capture import VALUE_BUDGET, VALUE_CAP, Budget
 from tracing.catalogue import Catalogue
@@ -109,6 +109,7 @@ class Recorder(Observer):
         self._lock = threading.Lock()
         self._counters = dict.fromkeys(COUNTERS, 0)
         self._steps: dict[int, PendingStep] = {}
+        self._packed: dict[tuple[str, str], columns.Memory] = {}
         self._catalogue = Catalogue(writer, tensorboard)
         _recorders.add(self)
 
@@ -246,7 +247,7 @@ class Recorder(Observer):
                 if error is not None:
                     record.error = in_words(error)
                     record.error_node = getattr(getattr(error, "op", None), "name", None)
-                blobs = pending.take()
+                blobs = pending.take(self._packed)
                 record.recorder_ns = pending.cost_ns + time.perf_counter_ns() - began_ns
                 self._writer.end_step(record, blobs, self.counters)
                 self._describe(pending)
@@ -284,7 +285,7 @@ class Recorder(Observer):
         observe.uninstall(self)
         try:
             for pending in list(self._steps.values()):
-                self._writer.spill(pending.record, pending.take())
+                self._writer.spill(pending.record, pending.take(self._packed))
             if self.failure is not None:
                 self._writer.put_meta({"recorder_error": in_words(self.failure)})
             self._writer.finish(state, error, self.counters)
@@ -300,7 +301,7 @@ class Recorder(Observer):
         if len(batch):
             pending.add(kind, batch, nbytes + len(batch) * _ROW_BYTES[kind.name], device)
             if pending.nbytes > SPILL_BYTES:
-                self._writer.spill(pending.record, pending.take())
+                self._writer.spill(pending.record, pending.take(self._packed))
 
     def _describe(self, pending: PendingStep) -> None:
         """Write the step into the event file, if it is one of those."""

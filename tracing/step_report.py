@@ -40,7 +40,9 @@ def head(run: Run, step: StepRow) -> str:
     """Which step it was, where it was called, and on a second line what ran it."""
     where = f"  {place(step.site[0])}  {step.site[0].source}" if step.site else ""
     took = duration(step.duration_ns) if step.finished else "did not end"
-    return f"step {step.id} (run {step.step} of session {step.session}), {took}{where}\n  run by {step.executor}"
+    return (
+        f"step {step.id} (run {step.step} of session {step.session}), {took}{where}\n  run by {step.executor}"
+    )
 
 
 def place(frame: Frame | None) -> str:

@@ -352,7 +352,8 @@ class _Layout:
                 before = over.get(slot, slot)
                 root = root_of[slot] = root_of.get(before, before)
                 roots.setdefault(root, []).append(slot)
-        small, large = [], []
+        small: list[tuple[int, int, int, list[int]]] = []
+        large: list[tuple[int, int, int, list[int]]] = []
         for slots in roots.values():
             nbytes = max(self.recorder.buffers[slot].nbytes for slot in slots)
             size = max(-(-nbytes // _ALIGN) * _ALIGN, _ALIGN)

@@ -8,6 +8,7 @@ as Python.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from engine.observe import TraceLevel
 from engine.runtime import step
 from engine.runtime.plan import python
 from engine.runtime.plan.ir import Compute, Linear, Native
+from engine.types import site
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -138,6 +140,12 @@ class Specials:
             return self.make(shapes)
         except Exception as error:
             self.failed = error.with_traceback(None)
+            warnings.warn(
+                f"A plan stays Python, since its machine code could not be made: {type(error).__name__}: {error}. This is a defect; "
+                "results are not affected.",
+                RuntimeWarning,
+                stacklevel=site.stacklevel(),
+            )
             return None
 
     def make(self, shapes: Shapes) -> Special | None:
