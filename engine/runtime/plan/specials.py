@@ -141,8 +141,8 @@ class Specials:
         except Exception as error:
             self.failed = error.with_traceback(None)
             warnings.warn(
-                f"A plan stays Python, since its machine code could not be made: {type(error).__name__}: {error}. This is a defect; "
-                "results are not affected.",
+                f"A plan stays Python, since its machine code could not be made: {type(error).__name__}: {error}. "
+                "This is a defect; results are not affected.",
                 RuntimeWarning,
                 stacklevel=site.stacklevel(),
             )
