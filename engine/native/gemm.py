@@ -33,7 +33,7 @@ _FIELDS = (
     # Addresses; bytes; 1 where a and b may be one operand.
     *("loop", "data", "offsets_a", "offsets_b", "matrix_out", "same"),
     # How a matrix is cut.
-    *("blocks", "unit", "size", "step_a", "step_b", "step_out", "column"),
+    *("blocks", "unit", "size", "step_a", "step_b", "step_out", "column", "apart"),
     # The loop's dimensions, and its steps in bytes.
     *("outer", "m", "k", "n"),
     *("s0", "s1", "s2", "a_m", "a_k", "b_k", "b_n", "out_m", "out_n"),
@@ -87,7 +87,10 @@ matrix:
   %j = urem i64 %u, %blocks
   %left = sub i64 %end, %u
   %past = add i64 %j, %left
-  %stop = call i64 @llvm.umin.i64(i64 %past, i64 %blocks)
+  %stop.far = call i64 @llvm.umin.i64(i64 %past, i64 %blocks)
+  %stop.near = add i64 %j, 1
+  %each = icmp ne i64 %apart, 0
+  %stop = select i1 %each, i64 %stop.near, i64 %stop.far
   %taken = sub i64 %stop, %j
   %after = add i64 %u, %taken
   %skip_a.p = getelementptr i64, ptr %table_a, i64 %i
@@ -141,6 +144,9 @@ class _Cut:
     axis: int = 0
     unit: int = 0  # 0: not at all
     grain: int = 1  # units of work worth handing out
+    apart: bool = (
+        False  # each unit is a product of its own, whoever computes it: bits depend on the cut alone
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +285,11 @@ def _cut(shape: _Shape, exact: bool) -> _Cut:
     if not blas.available():
         return _Cut()
     with blas.single_threaded():
-        return next((each for each in _cuts(shape) if not exact or _keeps_bits(shape, each)), _Cut())
+        if exact or shape.dtype.kind not in "fc":
+            return next((each for each in _cuts(shape) if _keeps_bits(shape, each)), _Cut())
+    cut = next(_cuts(shape), _Cut())
+    # Else last bits would depend on how many threads happen to be free.
+    return _Cut(cut.axis, cut.unit * cut.grain, 1, apart=True) if cut.unit else cut
 
 
 # Kernels.
@@ -300,7 +310,8 @@ def gemm(
     """The product of a (…, m, k) and b (…, k, n), or of their transposes as they lie: (…, m, n).
 
     transpose_a: a lies as (…, k, m); transpose_b: b lies as (…, n, k).  batch_a, batch_b: the leading dimensions; they broadcast.
-    exact: NumPy's bits (those of one-threaded BLAS); otherwise a product may be cut anywhere, and sums differ in the last bits.
+    exact: NumPy's bits (those of one-threaded BLAS); otherwise a product may be cut anywhere, and sums differ in the last bits,
+        though not from call to call.
     Who runs the kernel holds BLAS to one thread (`engine.native.blas.single_threaded`).  If both operands are one buffer, NumPy's
     routine for a matrix times its own transpose runs, as it would in NumPy.
 
@@ -384,6 +395,7 @@ def _parameters(shape: _Shape, cut: _Cut, offsets: list[npt.NDArray[Any]]) -> np
         "step_b": b_n if cut.axis else 0,
         "step_out": size if cut.axis else n * size,
         "column": cut.axis,
+        "apart": cut.apart,
         "outer": 1,
         "m": m,
         "k": k,

@@ -377,6 +377,48 @@ def test_training_from_four_threads() -> None:
         assert (session.run(w) == -4.0 * 200).all()
 
 
+def heavy() -> tuple[list[Any], dict[Any, Any]]:
+    """Kernels that share their work out to threads, with something to feed."""
+    rng = np.random.default_rng(3)
+    a = tf.placeholder(tf.float32, [64, 2048], name="a")
+    b = tf.placeholder(tf.float32, [2048, 64], name="b")
+    images = tf.placeholder(tf.float32, [16, 14, 14, 8], name="images")
+    filters = tf.placeholder(tf.float32, [3, 3, 8, 16], name="filters")
+    product = tf.matmul(a, b)
+    convolved = tf.nn.relu(tf.nn.conv2d(images, filters, [1, 1, 1, 1], "SAME"))
+    pooled = tf.nn.max_pool(convolved, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")
+    loss = tf.reduce_sum(tf.nn.softmax(product) * product) + tf.reduce_mean(tf.tanh(pooled))
+    fetches = [
+        product,
+        pooled,
+        loss,
+        *tf.gradients(loss, [a, b, images, filters]),
+        tf.reduce_sum(tf.exp(-a * a)),
+    ]
+    feed = {
+        each: rng.normal(size=each.shape.as_list()).astype(np.float32) for each in (a, b, images, filters)
+    }
+    return fetches, feed
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_bits_do_not_depend_on_which_threads_are_free(exact: bool) -> None:
+    """Another thread's step may have the pool, so that a kernel works alone: that is no reason for other last bits."""
+    fetches, feed = heavy()
+    with session_of(exact=exact) as session:
+        for _ in range(50):  # what is worth it has been fused, and is what runs from now on
+            warm(session, fetches, feed)
+        want = session.run(fetches, feed)
+        assert segments(session)
+
+        def work(number: int) -> None:
+            for _ in range(20):
+                for one, other in zip(want, session.run(fetches, feed), strict=True):
+                    assert same(one, other), np.abs(one - other).max()
+
+        together(work)
+
+
 def test_plans_are_made_by_many_threads_at_once() -> None:
     x = tf.placeholder(tf.float32, [None], name="x")
     fetches = [chain(x * float(i)) for i in range(6)]
@@ -418,6 +460,25 @@ def test_a_timeout_stops_a_loop(width: int) -> None:
         assert segments(session)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.004])
+def test_a_timeout_stops_a_loop_that_stays_python(seconds: float) -> None:
+    """However long an iteration takes, the step looks at the clock soon enough."""
+
+    def body(i: Any, value: Any) -> Any:
+        slept = tf.py_func(lambda given: (time.sleep(seconds), given)[1], [value], tf.float32)
+        slept.set_shape([])
+        return i + 1, slept
+
+    loop = tf.while_loop(lambda i, _: i >= 0, body, [tf.constant(0, tf.int64), 0.0], name="loop")[1]
+    with session_of() as session:
+        begun = time.monotonic()
+        with pytest.raises(
+            errors.DeadlineExceededError, match=r"next to run: 'loop/\w+' \(root > loop/\w+ iteration"
+        ):
+            session.run(loop, options=tf.RunOptions(timeout_in_ms=200))
+        assert 0.2 <= time.monotonic() - begun < 0.4
+
+
 @pytest.mark.parametrize("width", [0, 50, 100_000])
 def test_an_interrupt_stops_a_loop(width: int) -> None:
     loop = endless(width)
@@ -439,6 +500,40 @@ def test_an_interrupt_stops_a_loop(width: int) -> None:
         assert any("next to run: 'loop/" in note for note in caught.value.__notes__)
         small = chain(tf.constant([1.0, 2.0]))
         assert same(warm(session, small, {}), by_hand(np.array([1.0, 2.0], np.float32)))
+
+
+def test_interrupts_leave_no_variable_locked(x: Any) -> None:
+    """An interrupt may come anywhere in a step; each lock that it held is given back."""
+    v = tf.Variable(np.zeros(2000, np.float32), name="v")
+    w = tf.Variable(np.zeros(2000, np.float32), name="w")
+    step = tf.group(tf.assign_add(v, x), tf.assign_add(w, chain(x) * 0.0 + x))
+    rng = np.random.default_rng(5)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    with session_of() as session:
+        session.run(tf.global_variables_initializer())
+        feed = {x: np.ones(2000, np.float32)}
+        warm(session, step, feed)
+        assert segments(session)
+        try:
+            for _ in range(500):
+                with pytest.raises(KeyboardInterrupt):
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(5e-6, 4e-4))
+                    for _ in range(100_000):
+                        session.run(step, feed)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+        def free(number: int) -> None:  # in another thread: the locks can be taken twice by one
+            for each in session.resources:
+                if each.kind == "variable":
+                    assert each.lock.acquire(timeout=5), each.name
+                    each.lock.release()
+
+        together(free, 1)
+        held = session.run(v)
+        session.run(step, feed)
+        assert (session.run(v) == held + 1).all()
 
 
 def test_closing_from_another_thread_stops_a_loop() -> None:
@@ -548,7 +643,7 @@ def test_memory_stays_flat_when_steps_fail(x: Any) -> None:
                     session.run(y, {x: fed, bad: [5000]})
                 session.run(y, {x: fed, bad: [1]})
 
-        assert growth(work, 1000) < 4 << 20
+        assert growth(work, 300) < 4 << 20
 
 
 def test_sessions_that_come_and_go_leave_nothing(x: Any) -> None:
@@ -560,7 +655,7 @@ def test_sessions_that_come_and_go_leave_nothing(x: Any) -> None:
             with session_of() as session:
                 warm(session, y, {x: fed})
 
-    assert growth(work, 80) < 16 << 20
+    assert growth(work, 40) < 16 << 20
 
 
 # Processes.
@@ -590,8 +685,7 @@ for _ in range(6):
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "subprocess"])
-def test_a_forked_child_runs(method: str) -> None:
+def test_a_forked_child_runs() -> None:
     """The child has the parent's plans, but none of its threads."""
     found = script(
         _BUILD
@@ -624,8 +718,6 @@ else:
 child()
 print("status", status)
 """
-        if method == "fork"
-        else _BUILD + "print('status 0')\n"
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.strip() == "status 0", (found.stdout, found.stderr)
@@ -645,7 +737,7 @@ print("end", flush=True)
     assert found.stdout.strip() == "end" and found.returncode == 0, (found.returncode, found.stderr)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_process_that_is_killed_leaves_the_cache_whole(number: signal.Signals, tmp_path: Any) -> None:
     """What is compiled goes to a cache on disk: one that was being written is never read half."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
