@@ -104,7 +104,7 @@ class Executed(observe.Observer):
 def test_the_example_of_the_page_on_frames() -> None:
     (program,) = programs("docs/frames.md")
     seen = Executed()
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=tf.ConfigProto(plans="off")) as session:
         scope: dict[str, Any] = {"tf": tf}
         exec(program, scope)
         observe.install(seen)

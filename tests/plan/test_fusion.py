@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 import engine as tf
 from engine.native import compiler
+from engine.native.layout import View
 from engine.runtime.plan import fusion, fusion_costs, specials
+from engine.runtime.plan.recording import Home, Recorder
 from engine.runtime.plan.segment import Segment
 
 pytestmark = pytest.mark.skipif(not compiler.available(), reason=compiler.why_not())
@@ -324,6 +326,115 @@ def test_variables_are_updated() -> None:
                     assert any(segment.fusions for segment in segments_of(session))
     for one, other in zip(given["always"], given["off"], strict=True):
         same(one, other)
+
+
+# Steps as no kernel of ours would have them: buffers written again and again, other orders of axes, parts of buffers.
+
+
+class Steps:
+    """Draws steps for a recorder, over buffers that hold something."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.recorder = Recorder(exact=False)
+        self.inputs = [
+            self.recorder.new(np.dtype("f4"), shape, home=Home.INPUT) for shape in ((4, 6), (6,), (4, 1), ())
+        ]
+        self.outputs = [self.recorder.new(np.dtype("f4"), (4, 6), home=Home.OUTPUT) for _ in range(2)]
+        for each in self.outputs:
+            self.recorder.fill(each, 0.5)
+        self.known = [*self.inputs, *self.outputs]
+
+    def operand(self) -> View:
+        view = self.draw(st.sampled_from(self.known))
+        if view.shape == (4, 6) and self.draw(st.integers(0, 9)) == 0:
+            return view.at(0, 1, 1)  # a row
+        return view
+
+    def target(self) -> View:
+        """A new buffer, in one order or the other, or one that is there."""
+        kind = self.draw(st.integers(0, 5))
+        if kind < 2:
+            mine = [each for each in self.known if each.shape == (4, 6) and each not in self.inputs]
+            return self.draw(st.sampled_from(mine))
+        return self.recorder.new(np.dtype("f4"), (4, 6), (4, 16) if kind == 2 else None)
+
+    def step(self) -> None:
+        kind = self.draw(
+            st.sampled_from(
+                ["add", "subtract", "maximum", "minimum", "negative", "copy", "fill", "choose", "max"]
+            )
+        )
+        target = self.target()
+        operands = [self.operand() for _ in range(3)]
+        if kind == "max":
+            target = self.recorder.new(np.dtype("f4"), (4, 1))
+            self.recorder.reduce(
+                "maximum", next(v for v in (*operands, self.inputs[0]) if v.shape == (4, 6)), target, (1,)
+            )
+        elif any(each.slot == target.slot and each != target for each in operands):
+            return
+        elif kind == "fill":
+            self.recorder.fill(target, self.draw(st.integers(-1, 2)))
+        elif kind == "copy":
+            self.recorder.copy(operands[0], target)
+        elif kind == "choose":
+            test = self.recorder.new(np.dtype("?"), (4, 6))
+            self.recorder.ufunc("less", [operands[2], self.inputs[0]], [test])
+            if operands[2].slot != target.slot:
+                self.recorder.select(test, *operands[:2], target)
+        else:
+            self.recorder.ufunc(kind, operands[: 1 if kind == "negative" else 2], [target])
+        if target not in self.known and any(target in each.writes for each in self.recorder.steps):
+            self.known.append(target)
+
+    def give(self) -> None:
+        """What some of the buffers hold at the end is given."""
+        self.recorder.mark_step("place", self.recorder.label())
+        for each in self.draw(
+            st.lists(st.sampled_from(self.known), min_size=1, max_size=6, unique_by=lambda v: v.slot)
+        ):
+            made = self.recorder.new(each.dtype, each.shape, home=Home.OUTPUT)
+            self.recorder.copy(each, made)
+            self.outputs.append(made)
+
+    def loop(self, count: int) -> None:
+        recorder = self.recorder
+        at, test = recorder.new(np.dtype("i8"), ()), recorder.new(np.dtype("?"), ())
+        top, out = recorder.label(), recorder.label()
+        recorder.fill(at, 0)
+        recorder.mark_step("loop")
+        recorder.mark_step("place", top)
+        recorder.ufunc("less", [at, recorder.constant(np.int64(3))], [test])
+        recorder.mark_step("jump_if_false", out, [test])
+        for _ in range(count):
+            self.step()
+        recorder.ufunc("add", [at, recorder.constant(np.int64(1))], [at])
+        recorder.mark_step("jump", top)
+        recorder.mark_step("place", out)
+        recorder.mark_step("end")
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_steps_of_any_kind(data: st.DataObject) -> None:
+    steps = data.draw(st.composite(Steps)())
+    for loops, count in data.draw(
+        st.lists(st.tuples(st.booleans(), st.integers(2, 7)), min_size=1, max_size=4)
+    ):
+        if loops:
+            steps.loop(count)
+        else:
+            for _ in range(count):
+                steps.step()
+    steps.give()
+    segment = Segment(steps.recorder, steps.inputs, steps.outputs)
+    arrays = [floats(*view.shape, seed=i) for i, view in enumerate(steps.inputs)]
+    wanted = [each.copy() for each in segment.run(None, *arrays) or ()]
+    segment.fuse()
+    for _ in range(2):
+        for one, other in zip(segment.run(None, *arrays) or (), wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 # When.

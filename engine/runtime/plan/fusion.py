@@ -11,24 +11,19 @@ Arithmetic, comparisons, choices and conversions keep NumPy's bits; functions an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.runtime.plan import fusion_costs
-from engine.runtime.plan.fusion_forms import Form, Operand, folds, form_of
+from engine.runtime.plan.fusion_chains import Chain, Program, kernel_of, write
+from engine.runtime.plan.fusion_forms import Form, folds, form_of
 from engine.runtime.plan.recording import Home, Recorder, Step
 
-if TYPE_CHECKING:
-    from engine.native.layout import View
-
+ELEMENTWISE = frozenset({"ufunc", "select", "cast", "copy"})
 _CONTROL = frozenset({"place", "jump", "jump_if_false", "jump_if_true", "loop", "end"})
 _MOST_STEPS = 64  # of a group: a compiler's patience, and a person's
-_MOST_OPERANDS = 24
-_TRIPS = 30  # how often a loop is thought to go round
+TRIPS = 30  # how often a loop is thought to go round
 _LEAST = 15.0  # ns that a group has to save
 _SHARE = 0.1  # of what groups of a segment save on average: one that saves less is left
 _SHORT = 5e3  # ns of a call that keeps the interpreter's lock
@@ -76,21 +71,6 @@ class Group:
     apart: list[Apart] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Chain:
-    """A group as `engine.native.elementwise.fused` wants it."""
-
-    steps: list[tuple[str, list[str], dict[str, Any]]]
-    inputs: list[View]
-    outputs: list[tuple[View, int]]  # where to, and the number of the step
-    shape: tuple[int, ...]
-    members: list[int]
-    rank: int = 0  # of the reduction
-    kind: str = ""
-    saved: float = 0.0
-    took: float = 0.0
-
-
 class Grouping:
     """The groups of a recorder's steps that pay, not yet compiled; `outputs` are the slots of the buffers that somebody is given.
 
@@ -123,6 +103,7 @@ class Grouping:
             and steps[at[0]].writes[0].nbytes == recorder.buffers[slot].nbytes
         }
         self._forms: dict[int, Form] = {}
+        self._program = Program(recorder, steps, self._forms, self._filled)
         self._why: dict[int, str] = {}
         self._groups: dict[Group, None] = {}  # in order
         self._open: set[Group] = set()
@@ -131,7 +112,8 @@ class Grouping:
         ] = {}  # by slot, those that read or write it; some are closed
         for at, step in enumerate(steps):
             self._look(at, step)
-        self.chains: list[tuple[Group, Chain]] = []
+        self.chains: list[tuple[Group, list[Chain]]] = []
+        self.saved = 0.0
         for group in self._groups:
             self._consider(group)
         self._sort_out()
@@ -240,89 +222,91 @@ class Grouping:
         return [*found, -1] if slot in self._given else found
 
     def _consider(self, group: Group) -> None:
-        chain = self._chain(group)
-        if isinstance(chain, Chain):
-            if chain.saved >= _LEAST:
-                self.chains.append((group, chain))
-                return
-            chain = f"it would save {max(chain.saved, 0):.0f} ns a run"
-        if len(group.members) > 1:
-            self.declined.append((self._owners(group.members), chain))
+        """Choose how the group becomes calls: all of it one, or what only its reduction reads one with that, and the rest one."""
+        members = set(group.members)
+        live = {slot: readers for slot in group.writes if (readers := self._needed(slot, members))}
+        ways = [[(group.members, live, -1)]]
+        if group.fold >= 0 and list(live.values()) == [[group.fold]]:
+            ways.append([(group.members, live, group.fold)])
+        elif group.fold >= 0:
+            ways += self._split(group, live)
+        best: list[Chain] = []
+        saved, why = _LEAST, ""
+        for way in ways:
+            made = [
+                write(
+                    self._program,
+                    steps,
+                    group.shape or (group.size,),
+                    left,
+                    fold,
+                    fold if fold >= 0 else group.members[-1],
+                )
+                for steps, left, fold in way
+            ]
+            good = [each for each in made if isinstance(each, Chain)]
+            total = sum(each.saved for each in good)
+            if len(good) == len(made) and total >= saved:
+                best, saved = good, total
+            why = why or (f"it would save {max(total, 0):.0f} ns a run" if good else str(made[0]))
+        if best:
+            self.chains.append((group, best))
+        elif len(group.members) > 1:
+            self.declined.append((self._owners(group.members), why))
+
+    def _split(
+        self, group: Group, live: dict[int, list[int]]
+    ) -> list[list[tuple[list[int], dict[int, list[int]], int]]]:
+        """The group in two, if there is a part of it that only the reduction reads."""
+        folded = self.steps[group.fold].reads[0].slot
+        targets = [self._forms[at].target.slot for at in group.members]
+        if (
+            live.get(folded) != [group.fold]
+            or len(set(targets)) < len(targets)
+            or not group.writes.isdisjoint(group.reads)
+        ):
+            return []
+        wanted = set(live) - {folded}
+        first: list[int] = []
+        tail: list[int] = []
+        for at in reversed(group.members):
+            form = self._forms[at]
+            (first if form.target.slot in wanted else tail).insert(0, at)
+            if first[:1] == [at]:
+                wanted |= {operand.view.slot for operand in form.operands}
+        read = {operand.view.slot for at in tail for operand in self._forms[at].operands}
+        kept = {
+            slot: live.get(slot, [])
+            for slot in (self._forms[at].target.slot for at in first)
+            if slot in read or slot in live
+        }
+        return [[(first, kept, -1), (tail, {folded: [group.fold]}, group.fold)]] if first and tail else []
 
     def _sort_out(self) -> None:
         """Leave those that save next to nothing beside the others: each kernel takes as long to compile."""
         weighed = [
-            chain.saved * _TRIPS ** min(self._depths[group.members[-1]], 3) for group, chain in self.chains
+            sum(each.saved for each in chains) * TRIPS ** min(self._depths[group.members[-1]], 3)
+            for group, chains in self.chains
         ]
-        least = _SHARE * sum(weighed) / max(len(weighed), 1)
-        for (group, chain), saved in zip(self.chains, weighed, strict=True):
-            if saved < least:
-                why = f"it would save {chain.saved:.0f} ns a run, which is little beside the other groups"
+        least = _SHARE * sum(weighed) / max(self.kernels, 1)
+        kept = []
+        for (group, chains), saved in zip(self.chains, weighed, strict=True):
+            if saved >= least * len(chains):
+                kept.append((group, chains))
+                self.saved += saved
+            else:
+                little = max(sum(each.saved for each in chains), 0.0)
+                why = f"it would save {little:.0f} ns a run, which is little beside the others"
                 self.declined.append((self._owners(group.members), why))
-        self.chains = [each for each, saved in zip(self.chains, weighed, strict=True) if saved >= least]
-        self.saved = sum(saved for saved in weighed if saved >= least)
+        self.chains = kept
+
+    @property
+    def kernels(self) -> int:
+        """How many there are to compile."""
+        return sum(len(chains) for _, chains in self.chains)
 
     def _owners(self, members: Iterable[int]) -> tuple[int, ...]:
         return tuple(dict.fromkeys(self.steps[at].owner for at in members))
-
-    def _chain(self, group: Group) -> Chain | str:
-        members = set(group.members)
-        live = {slot: readers for slot in group.writes if (readers := self._needed(slot, members))}
-        if group.fold >= 0 and list(live.values()) != [[group.fold]]:
-            group.fold = -1
-        shape = group.shape or (group.size,)
-        made = _Writer(self.recorder, self._filled, shape)
-        for at in group.members:
-            form = self._forms[at]
-            if self.steps[at].kind == "copy" and not form.full and form.target.slot in live:
-                made.spread(form)  # it stays, and its readers here do without it
-                live.pop(form.target.slot)
-                members.discard(at)
-            else:
-                made.add(self.steps[at], form)
-        chain = Chain(made.steps, made.inputs, [], shape, sorted(members))
-        if not live or not members:
-            return "nothing but the group reads what it makes"
-        if len(chain.inputs) + len(live) > _MOST_OPERANDS:
-            return f"it has more than {_MOST_OPERANDS} operands"
-        for slot in live:
-            token = made.values[slot]
-            if token[0] != "t" or not made.full[int(token[1:])]:
-                return "a result is smaller than the loop"
-            dtype = next(
-                form.target.dtype
-                for at in reversed(group.members)
-                if (form := self._forms[at]).target.slot == slot
-            )
-            chain.outputs.append((_view(slot, dtype, shape), int(token[1:])))
-        if group.fold >= 0:
-            self._end(chain, self.steps[group.fold])
-        self._estimate(chain, group)
-        return chain
-
-    def _end(self, chain: Chain, step: Step) -> None:
-        (target,) = step.writes
-        width, axes = step.reads[0].size // target.size, 0
-        if len(chain.shape) == 1:
-            chain.shape = (target.size, width)
-            chain.inputs = [
-                _view(view.slot, view.dtype, chain.shape, view.offset) if view.size > 1 else view
-                for view in chain.inputs
-            ]
-        while math.prod(chain.shape[len(chain.shape) - axes :]) < width or not axes:
-            axes += 1
-        chain.rank, chain.kind = axes, fusion_costs.FOLDS[step.data[0]]
-        chain.outputs = [(_view(target.slot, target.dtype, target.shape), chain.outputs[0][1])]
-
-    def _estimate(self, chain: Chain, group: Group) -> None:
-        steps = [self.steps[at] for at in chain.members]
-        before = sum(map(fusion_costs.alone, steps))
-        if chain.rank:
-            before += fusion_costs.alone(self.steps[group.fold])
-        repeated = sum(1 < view.size < group.size for view in chain.inputs)
-        outside = [*chain.inputs, *(view for view, _ in chain.outputs)]
-        after = fusion_costs.fused(steps, outside, chain.shape, repeated, folded=chain.rank > 0)
-        chain.saved, chain.took = before - after, after
 
     # Compiling.
 
@@ -334,30 +318,23 @@ class Grouping:
         calls: dict[int, Step] = {}
         gone: set[int] = set()
         fusions: list[Fusion] = []
-        for group, chain in self.chains:
-            kernel = self._kernel(group, chain)
-            if kernel is None:
+        for group, chains in self.chains:
+            kernels = [kernel_of(each) for each in chains]
+            whys = [each for each in kernels if isinstance(each, str)]
+            if whys:
+                self.declined.append((self._owners(group.members), whys[0]))
                 continue
-            last = group.fold if chain.rank else group.members[-1]
-            scratch = [self.recorder.new(np.dtype(np.uint8), (max(size, 1),)) for size in kernel.scratch]
-            members = [*chain.members, *([group.fold] if chain.rank else [])]
-            writes = (*(view for view, _ in chain.outputs), *scratch)
-            short = chain.took <= _SHORT
-            calls[last] = Step("call", tuple(chain.inputs), writes, kernel, self.steps[last].owner, short)
-            gone.update(members)
-            words = tuple(_word(self.steps[at]) for at in members)
-            count = len(chain.outputs)
-            fusions.append(
-                Fusion(
-                    words,
-                    self._owners(members),
-                    chain.shape,
-                    count,
-                    chain.saved,
-                    kernel.ulps,
-                    tuple(group.apart),
-                )
-            )
+            for kernel, chain in zip(kernels, chains, strict=True):
+                assert not isinstance(kernel, str)
+                scratch = [self.recorder.new(np.dtype(np.uint8), (max(size, 1),)) for size in kernel.scratch]
+                writes = (*(view for view, _ in chain.outputs), *scratch)
+                owner, short = self.steps[chain.at].owner, chain.took <= _SHORT
+                calls[chain.at] = Step("call", tuple(chain.inputs), writes, kernel, owner, short)
+                gone.update(chain.members)
+                words = tuple(_word(self.steps[at]) for at in chain.members)
+                owners, count = self._owners(chain.members), len(chain.outputs)
+                apart = tuple(group.apart)
+                fusions.append(Fusion(words, owners, chain.shape, count, chain.saved, kernel.ulps, apart))
         steps = []
         for at, step in enumerate(self.steps):
             if at not in gone:
@@ -369,86 +346,6 @@ class Grouping:
             id(step) for slot, step in self._filled.items() if slot not in read and slot not in self._given
         }
         return [step for step in steps if id(step) not in unread], fusions
-
-    def _kernel(self, group: Group, chain: Chain) -> Any:
-        from engine.native.elementwise import Reduction, fused, why_not
-
-        arguments: tuple[Any, ...] = (
-            chain.steps,
-            [view.dtype for view in chain.inputs],
-            [view.shape for view in chain.inputs],
-            [number for _, number in chain.outputs],
-            Reduction(chain.kind, chain.rank) if chain.rank else None,
-        )
-        kernel = fused(*arguments)
-        if kernel is None:
-            why = why_not(*arguments)
-        else:
-            shared = [
-                (i, k)
-                for i, (out, _) in enumerate(chain.outputs)
-                for k, view in enumerate(chain.inputs)
-                if view.slot == out.slot
-            ]
-            if all(k in kernel.overwrites.get(i, ()) for i, k in shared):
-                return kernel
-            why = "it would write over what it reads"
-        self.declined.append((self._owners(group.members), why))
-        return None
-
-
-class _Writer:
-    """Writes a group down: `values` has, by slot, what a buffer holds at this point, as "x" or "t" and a number."""
-
-    def __init__(self, recorder: Recorder, filled: dict[int, Step], shape: tuple[int, ...]) -> None:
-        self.recorder = recorder
-        self.filled = filled
-        self.shape = shape
-        self.steps: list[tuple[str, list[str], dict[str, Any]]] = []
-        self.full: list[bool] = []  # of each step: whether it is as large as the loop
-        self.inputs: list[View] = []
-        self.values: dict[int, str] = {}
-
-    def add(self, step: Step, form: Form) -> None:
-        tokens = [self._operand(each) for each in form.operands]
-        attrs = {"DstT": form.target.dtype} if step.kind == "cast" else {}
-        given, rest = tokens[: len(tokens) - len(form.types) + 1], tokens[len(tokens) - len(form.types) + 1 :]
-        for i, type in enumerate(form.types):
-            operands = given if not i else [f"t{len(self.steps) - 1}", rest[i - 1]]
-            self.full.append(any(self._is_full(each) for each in operands))
-            self.steps.append((type, operands, attrs))
-        self.values[form.target.slot] = f"t{len(self.steps) - 1}"
-
-    def spread(self, form: Form) -> None:
-        """A copy that only repeats its source: what reads it, reads the source."""
-        self.values[form.target.slot] = self._operand(form.operands[0])
-
-    def _operand(self, operand: Operand) -> str:
-        view = operand.view
-        found = self.values.get(view.slot)
-        if found is not None:
-            return found
-        fill = self.filled.get(view.slot)
-        if fill is not None:
-            view = self.recorder.constant(np.array(fill.data).astype(view.dtype))
-            placed = _view(view.slot, view.dtype, ())
-        else:
-            placed = _view(
-                view.slot, view.dtype, self.shape if operand.shape is None else operand.shape, view.offset
-            )
-        if placed not in self.inputs:
-            self.inputs.append(placed)
-        return f"x{self.inputs.index(placed)}"
-
-    def _is_full(self, token: str) -> bool:
-        number = int(token[1:])
-        return self.full[number] if token[0] == "t" else self.inputs[number].shape == self.shape
-
-
-def _view(slot: int, dtype: Any, shape: tuple[int, ...], offset: int = 0) -> View:
-    from engine.native.layout import View
-
-    return View.of(slot, dtype, shape, offset)
 
 
 def _unfit(group: Group, form: Form) -> str:

@@ -27,8 +27,10 @@ _CALL = 9.0  # of each further call of a loop within an instruction
 _ROW = 12.0  # of a row of a fused kernel
 _SPREAD = 0.15  # an element of an operand that is repeated along short rows
 _RATES = ((24e3, 0.0055), (600e3, 0.0105), (8e6, 0.0145), (math.inf, 0.0175))  # ns a byte, by bytes touched
-_FOLD = 0.1  # an element of a reduction, besides memory
-_FOLDED = 25.0  # of each result of a reduction in NumPy
+_FOLDED = 14.0  # of each result of a reduction
+# An element of a reduction of float32 and of float64, besides memory: in NumPy, and at the end of a fused kernel.
+_FOLD = {"add": (0.22, 0.2), "maximum": (0.06, 0.1), "minimum": (0.06, 0.1)}
+_FUSED_FOLD = {"add": (0.15, 0.28), "maximum": (0.13, 0.25), "minimum": (0.13, 0.25)}
 _HALF = (2.0, 5.0)  # of float16 in NumPy, an element: of what gives another dtype, and the same
 
 
@@ -54,7 +56,8 @@ def _plain(**types: str) -> dict[str, Op]:
 UFUNCS: dict[str, Op] = {
     **_plain(
         add="AddV2", subtract="Sub", multiply="Mul", negative="Neg", absolute="Abs", fabs="Abs", square="Square",
-        floor="Floor", ceil="Ceil", rint="Rint", less="Less", less_equal="LessEqual", greater="Greater", greater_equal="GreaterEqual", equal="Equal", not_equal="NotEqual",
+        floor="Floor", ceil="Ceil", rint="Rint", less="Less", less_equal="LessEqual",
+        greater="Greater", greater_equal="GreaterEqual", equal="Equal", not_equal="NotEqual",
         isnan="IsNan", isinf="IsInf", isfinite="IsFinite", logical_and="LogicalAnd", logical_or="LogicalOr",
         logical_not="LogicalNot", logical_xor="NotEqual", bitwise_and="BitwiseAnd", bitwise_or="BitwiseOr",
         bitwise_xor="BitwiseXor", invert="Invert", positive="Identity", conjugate="Conj",
@@ -124,7 +127,8 @@ def alone(step: Step) -> float:
     if step.kind == "reduce":
         source = step.reads[0]
         rows = step.writes[0].size
-        return _STEP + rows * _FOLDED + source.size * (_FOLD + source.dtype.itemsize * _rate(source.nbytes))
+        fold = _FOLD.get(step.data[0], (0.2, 0.2))[_wide(source.dtype)]
+        return _STEP + rows * _FOLDED + source.size * (fold + source.dtype.itemsize * _rate(source.nbytes))
     walk = layout.elementwise(tuple((view.shape, view.strides, view.dtype.itemsize) for view in views))
     if walk is None:
         return _STEP
@@ -150,7 +154,7 @@ def fused(
 ) -> float:
     """What they cost as one call: `outside` are the operands that come from memory or go there, `repeated` of which broadcast.
 
-    With `folded`, the last of them is what a reduction gives.
+    With `folded`, the last step is a reduction, and the last of the operands what it gives.
     """
     size = math.prod(shape)
     touched = _touched(outside)
@@ -159,7 +163,8 @@ def fused(
     )
     total = _STEP + touched * _rate(touched) + size * computing
     if folded:
-        total += _STEP + size * _FOLD + outside[-1].size * _ROW
+        fold = _FUSED_FOLD[steps[-1].data[0]][_wide(outside[-1].dtype)]
+        total += _STEP + size * fold + outside[-1].size * _FOLDED
     if repeated and len(shape) > 1:
         rows = size // shape[-1]
         total += rows * _ROW if shape[-1] >= LONG_ROW else size * _SPREAD * repeated
