@@ -16,7 +16,16 @@ from engine.native.ir import Function, Module, arguments, entry
 from engine.native.kernel import NativeKernel, Phase
 from engine.native.values import Value
 
-__all__ = ["CLEARED", "UNWRITTEN", "WRITTEN", "gather", "read_elements", "write_elements"]
+__all__ = [
+    "CLEARED",
+    "UNWRITTEN",
+    "WRITTEN",
+    "change_rows",
+    "gather",
+    "read_elements",
+    "unique",
+    "write_elements",
+]
 
 UNWRITTEN, WRITTEN, CLEARED = 0, 1, 2
 """The states of an element of a TensorArray; cleared is one that was read and let go."""
@@ -84,6 +93,37 @@ def read_elements() -> NativeKernel | None:
     return NativeKernel(
         "read_elements", (Phase(library.address("read"), 1, (0, 1, 2, 3, 4, 5, 7)),), 5, 3, keep=library
     )
+
+
+def change_rows(how: str, dtype: Any, index_dtype: Any = np.int32) -> NativeKernel | None:
+    """Rows combined with updates, one after the other: ``rows[indices[i]] = rows[indices[i]] ∘ updates[i]`` for i < count.
+
+    how: "add", "subtract" or "update", which replaces.
+    Inputs: indices [n], updates [n] rows, parameters [number of rows, bytes of a row, numbers in one], count (one int64, at most
+    n), the rows.  Outputs: the rows again, changed in place, failed.  None for dtypes other than float32, float64, int32 and
+    int64, and for other indices than int32 and int64.
+    """
+    type, index = _ADDED.get(np.dtype(dtype)), _INDICES.get(np.dtype(index_dtype))
+    if type is None or index is None or not compiler.available():
+        return None
+    library = _library()
+    phase = Phase(library.address(f"{how}_{type}_{index}"), 1, (0, 1, 2, 3, 5, 6))
+    return NativeKernel("change_rows", (phase,), 5, 2, keep=library)
+
+
+def unique(count: int, dtype: Any, place_dtype: Any) -> NativeKernel | None:
+    """The distinct elements of a vector, in the order in which they first come.
+
+    Inputs: [count], int32 or int64.  Outputs: the distinct ones [count], of which the first `n` mean something; for each element
+    which of them it is [count], of place_dtype; n, one int64.  None for other dtypes.
+    """
+    type, place = _INDICES.get(np.dtype(dtype)), _INDICES.get(np.dtype(place_dtype))
+    if type is None or place is None or not count or count >= 1 << 30 or not compiler.available():
+        return None
+    room = 1 << (2 * count - 1).bit_length()
+    library = compiler.compile(_unique_code(type, place, count, room), 3)
+    phase = Phase(library.address("unique"), 1, (0, 1, 2, 3, 4))
+    return NativeKernel("unique", (phase,), 1, 3, scratch=(4 * room,), keep=library)
 
 
 # The code.
@@ -211,6 +251,88 @@ def _read(module: Module) -> None:
     f.ret()
 
 
+def _change(module: Module, how: str, type: str, index: str) -> None:
+    f, given, _, _ = entry(module, f"{how}_{type}_{index}", lanes=0)
+    indices, updates, parameters, counter, rows, failed = arguments(f, given, 6)
+    length, size, numbers = _numbers(f, parameters, 3)
+    count = f.load(counter, "i64", 0)
+    f.store(f.constant("i8", 0, 0), failed)
+
+    def put(at: Value, number: Value) -> None:
+        target, source = f.address(rows, number * size, "i8"), f.address(updates, at * size, "i8")
+        if how == "update":
+            f.copy(target, source, size)
+            return
+
+        def combine(j: Value, _: list[Value]) -> list[Value]:
+            there = f.address(target, j, type)
+            old, new = f.load(there, type, 0), f.load(f.address(source, j, type), type, 0)
+            f.store(old + new if how == "add" else old - new, there)
+            return []
+
+        f.loop(0, numbers, 1, (), combine)
+
+    def one(at: Value, _: list[Value]) -> list[Value]:
+        number = _index(f, indices, at, index)
+        inside = number.compare("<", length, unsigned=True)
+        f.when(inside, lambda: put(at, number))
+        f.when(inside ^ True, lambda: _fail(f, failed))
+        return []
+
+    f.loop(0, count, 1, (), one)
+    f.ret()
+
+
+def _unique_code(type: str, place: str, count: int, room: int) -> str:
+    """A table of `room` places, a power of two at least twice `count`: 0, or the number of a distinct element, from 1.
+
+    Who finds its place taken looks at the next one (Knuth, "The Art of Computer Programming" 3, 6.4, linear probing).
+    """
+    module = Module()
+    f, given, _, _ = entry(module, "unique", lanes=0)
+    numbers, values, places, found, table = arguments(f, given, 5)
+    f.zero(table, 4 * room)
+    shift = 64 - (room.bit_length() - 1)
+
+    def one(i: Value, held: list[Value]) -> list[Value]:
+        (n,) = held
+        x = f.load(f.address(numbers, i, type), type, 0)
+        wide = x if type == "i64" else f.convert("sext", x, "i64")
+        start = (wide * 0x9E3779B97F4A7C15).bits("lshr", shift)
+        before, look, known, new, on, done = f.block, *map(f.label, ("look", "known", "new", "on", "done"))
+        f.line(f"br label %{look}")
+        f.start(look)
+        at = Value(f, f.label("%at"), "i64", 0)
+        following = f.label("%following")
+        f.line(f"{at.text} = phi i64 [ {start.text}, %{before} ], [ {following}, %{on} ]")
+        entry_at = f.address(table, at, "i32")
+        number = f.convert("zext", f.load(entry_at, "i32", 0), "i64")
+        f.line(f"br {number.equals(0)}, label %{new}, label %{known}")
+        f.start(known)
+        old = f.load(f.address(values, number - 1, type), type, 0)
+        f.line(f"br {old.equals(x)}, label %{done}, label %{on}")
+        f.start(on)
+        moved = at + 1
+        f.line(f"{following} = and i64 {moved.text}, {room - 1}")
+        f.line(f"br label %{look}")
+        f.start(new)
+        more = n + 1
+        f.store(f.convert("trunc", more, "i32"), entry_at)
+        f.store(x, f.address(values, n, type))
+        f.line(f"br label %{done}")
+        f.start(done)
+        mine = f.emit(f"phi i64 [ {number.text}, %{known} ], [ {more.text}, %{new} ]", "i64", 0)
+        total = f.emit(f"phi i64 [ {n.text}, %{known} ], [ {more.text}, %{new} ]", "i64", 0)
+        which = mine - 1
+        f.store(which if place == "i64" else f.convert("trunc", which, place), f.address(places, i, place))
+        return [total]
+
+    (n,) = f.loop(0, count, 1, [f.constant("i64", 0, 0)], one)
+    f.store(n, found)
+    f.ret()
+    return str(module)
+
+
 @lru_cache(maxsize=1)
 def _library() -> compiler.Library:
     module = Module()
@@ -221,4 +343,8 @@ def _library() -> compiler.Library:
     for type in _ADDED.values():
         _write(module, f"add_{type}", type)
     _read(module)
+    for how in ("add", "subtract", "update"):
+        for type in _ADDED.values():
+            for index in _INDICES.values():
+                _change(module, how, type, index)
     return compiler.compile(str(module), 3)

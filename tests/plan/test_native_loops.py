@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from random_programs import Program, build, programs
 
 import engine as tf
 from engine.native import compiler
+from engine.runtime.plan import specials
 from engine.runtime.plan.ir import Compute, Loop
 
 pytestmark = [
@@ -19,6 +20,16 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
 ]
 RUNS = 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _however_small() -> Iterator[None]:
+    """A program of a few ops gets a specialisation, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(specials, "TINY", 0)
+        yield
+
+
 Outcome = list[Any]
 
 
@@ -80,8 +91,17 @@ def left(special: Any) -> list[str]:
     return [name for name in names if name not in ("_Arg", "_Retval", "VariableV2", "Const", "NoOp")]
 
 
-def check(make: Callable[[], Any], *feeds: dict[str, Any], whole: bool = True, exact: bool = True) -> Outcome:
-    """The program through plans as through the interpreter, bit for bit; `whole`: as segments alone."""
+def check(
+    make: Callable[[], Any],
+    *feeds: dict[str, Any],
+    whole: bool = True,
+    exact: bool = True,
+    fails: bool = False,
+) -> Outcome:
+    """The program through plans as through the interpreter, bit for bit.
+
+    whole: as segments alone; fails: there is a segment that may fail, whose instructions then run as Python.
+    """
     many = list(feeds or [{}]) * RUNS
     wanted, _ = outcome(make, many, "off")
     given, special = outcome(make, many, "always", exact)
@@ -89,6 +109,8 @@ def check(make: Callable[[], Any], *feeds: dict[str, Any], whole: bool = True, e
     if whole:
         assert special is not None
         assert not left(special), (left(special), [why for _, why in special.refused])
+    if fails:
+        assert special is not None and any(each.segment.may_fail for each in special.segments), special
     return wanted
 
 
@@ -214,7 +236,7 @@ def test_an_empty_stack_is_told_as_the_interpreter_tells_it() -> None:
         _, y = tf.while_loop(lambda i, y: i > 0, body, (start, tf.sin(x)), parallel_iterations=1)
         return [y, tf.assign_add(total, y)]
 
-    wanted = check(make, *({"x": random(2), "n": np.int32(n)} for n in (1, 0, 2, 1)), whole=False)
+    wanted = check(make, *({"x": random(2), "n": np.int32(n)} for n in (1, 0, 2, 1)), whole=False, fails=True)
     assert "is empty when calling Pop" in wanted[4][1]
 
 
@@ -301,7 +323,7 @@ def test_errors_of_tensor_arrays_are_the_interpreters(what: str) -> None:
         with tf.control_dependencies(found if isinstance(found, list) else [found]):
             return [found, tf.assign_add(calls, x * x + 1.0)]
 
-    wanted = check(make, {"x": random(2), "i": np.int32(1)}, whole=False)
+    wanted = check(make, {"x": random(2), "i": np.int32(1)}, whole=False, fails=True)
     assert any(isinstance(each, tuple) and each[0] is tf.errors.InvalidArgumentError for each in wanted)
 
 
@@ -356,7 +378,7 @@ def test_a_failed_run_in_a_loop_that_stays_in_python() -> None:
         {"x": random(3), "numbers": np.array(each, np.int32)}
         for each in ([0, 1, 2, 0], [0, 1, 3, 0], [2, 2, 2, 2])
     ]
-    wanted = check(make, *feeds, whole=False)
+    wanted = check(make, *feeds, whole=False, fails=True)
     assert wanted[2][0] is tf.errors.InvalidArgumentError
 
 
@@ -391,3 +413,63 @@ def test_random_programs_with_gradients(program: Program) -> None:
 @settings(max_examples=60, deadline=None)
 def test_deeper_programs_with_gradients(program: Program) -> None:
     compare(program)
+
+
+# Sparse gradients: rows whose number is known only at run time.
+
+
+@pytest.mark.parametrize("name", ["GradientDescent", "Adam", "Momentum", "Adagrad"])
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_sparse_updates(name: str, dtype: Any) -> None:
+    """Close to the interpreter where sums may be taken in another order, with its bits in exact plans; wrong numbers are told."""
+    args = (0.1, 0.9) if name == "Momentum" else (0.1,)
+
+    def make() -> Any:
+        numbers = tf.placeholder(dtype, [4, 3], name="numbers")
+        table = tf.Variable(random(9, 5), name="table")
+        rows = tf.nn.embedding_lookup(table, numbers)
+        loss = tf.reduce_sum(tf.square(tf.reduce_mean(rows, 1) - 0.25))
+        return [loss, getattr(tf.train, f"{name}Optimizer")(*args).minimize(loss)]
+
+    rng = np.random.default_rng(5)
+    feeds = [{"numbers": rng.integers(0, 9, (4, 3)).astype(dtype)} for _ in range(6)]
+    feeds[4] = {"numbers": np.full((4, 3), 9, dtype)}
+    feeds.append({"numbers": np.full((4, 3), 2, dtype)})
+    wanted, _ = outcome(make, feeds, "off")
+    given, _ = outcome(make, feeds, "always", exact=True)
+    same(given, wanted)
+    given, special = outcome(make, feeds, "always", exact=False)
+    if name in ("GradientDescent", "Adam"):
+        assert not left(special), [why for _, why in special.refused]
+    assert wanted[8][0] is tf.errors.InvalidArgumentError
+    for a, b in zip(given, wanted, strict=True):
+        if isinstance(a, tuple):
+            assert a == b
+            continue
+        for one, other in zip(a, b, strict=True):
+            if one is not None:
+                np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)
+
+
+def test_rows_that_are_needed_elsewhere_stay_as_they_are() -> None:
+    def make() -> Any:
+        numbers = tf.placeholder(tf.int32, [6], name="numbers")
+        values, places = tf.unique(numbers * 2)
+        return [values, places, tf.unsorted_segment_sum(tf.ones([6, 2]), places, tf.size(values)) * 2.0]
+
+    check(make, {"numbers": np.array([3, 1, 3, 2, 1, 1], np.int32)}, whole=False, exact=False)
+
+
+@pytest.mark.parametrize("how", ["add", "sub", "update"])
+def test_scattered_rows(how: str) -> None:
+    def make() -> Any:
+        numbers = tf.placeholder(tf.int64, [2, 3], name="numbers")
+        rows = tf.placeholder(tf.float64, [2, 3, 4], name="rows")
+        table = tf.Variable(random(7, 4, dtype=np.float64), name="table")
+        twice = tf.assign(table, tf.sin(table) * 0.5)
+        with tf.control_dependencies([twice]):
+            return getattr(tf, f"scatter_{how}")(table, numbers, tf.exp(rows))
+
+    rng = np.random.default_rng(2)
+    good = {"numbers": rng.integers(0, 7, (2, 3)), "rows": random(2, 3, 4, dtype=np.float64)}
+    check(make, good)

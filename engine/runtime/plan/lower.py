@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.passes.fuse import ELEMENTWISE
 from engine.passes.stage import StageNode
 from engine.runtime.plan.ir import (
     Block,
@@ -30,6 +31,7 @@ from engine.runtime.plan.ir import (
     walk,
     writes,
 )
+from engine.runtime.plan.native_rows import Rows
 from engine.runtime.plan.native_rules import RULES
 from engine.runtime.plan.native_state import HANDLERS, MAKERS, Handle
 from engine.runtime.plan.recording import Home, NotRecordable, Recorder
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 _IDLE = frozenset({"NoOp", "ControlTrigger", "Const"})
 _EARLY = frozenset({"_Arg", "VariableV2", "Variable"})  # look something up, and may do it before the segment
 _OPAQUE = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc", "Print", "PrintV2", "Assert"})
-_UPDATES = frozenset({"AssignAdd", "AssignSub"})
+_UPDATES = frozenset({"AssignAdd", "AssignSub", "ScatterAdd", "ScatterSub", "ScatterUpdate"})
 _KINDS = {  # what the kernels of updates call their writes
     "ApplyGradientDescent": "gradient_descent",
     "ApplyMomentum": "momentum",
@@ -52,19 +54,22 @@ _KINDS = {  # what the kernels of updates call their writes
     "ApplyRMSProp": "rms_prop",
     "ApplyCenteredRMSProp": "rms_prop",
 }
-_WORTH = 4  # steps: fewer are as fast in Python
+_WORTH = 4  # steps: fewer are as fast in Python,
+_LARGE = 1 << 15  # unless one makes so many elements
 
 
 @dataclass(slots=True, eq=False)
 class Use:
-    """A variable that a segment uses: the value that is its reference, who reads it first, and what it holds in the segment."""
+    """A variable that a segment uses: the value that is its reference, who reads it first, and what it holds in the segment.
+
+    writes: the kind of each write, and who writes.
+    """
 
     reference: int
     reader: StageNode | None = None
     entry: View | None = None
     now: View | None = None
-    kind: str = ""
-    writer: StageNode | None = None
+    writes: tuple[tuple[str, StageNode], ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -195,8 +200,7 @@ class Lowering:
         mark = draft.recorder.mark()
         known, inputs = dict(draft.known) if isinstance(each, Branch | Loop) else None, set(draft.inputs)
         variables = {
-            name: (use.reader, use.entry, use.now, use.kind, use.writer)
-            for name, use in draft.variables.items()
+            name: (use.reader, use.entry, use.now, use.writes) for name, use in draft.variables.items()
         }
         before = set(draft.known) if known is None else set()
         computes, loops = draft.computes, draft.loops
@@ -213,9 +217,9 @@ class Lowering:
                 del draft.inputs[value]
             for name in set(draft.variables) - set(variables):
                 del draft.variables[name]
-            for name, (reader, entry, now, kind, writer) in variables.items():
+            for name, (reader, entry, now, written) in variables.items():
                 use = draft.variables[name]
-                use.reader, use.entry, use.now, use.kind, use.writer = reader, entry, now, kind, writer
+                use.reader, use.entry, use.now, use.writes = reader, entry, now, written
             draft.computes, draft.loops = computes, loops
             draft.moved.difference_update(id(inner) for inner in walk(Block([each])))
             self._inside = 0
@@ -231,6 +235,8 @@ class Lowering:
         draft, self._draft = self._draft, Draft(Recorder(self.exact, self.threads))
         steps = sum(step.kind not in ("place", "loop", "end") for step in draft.recorder.steps)
         heavy = draft.loops or any(step.kind == "call" for step in draft.recorder.steps)
+        if not self.exact and not heavy:  # a fused kernel of one function, even, is faster than NumPy's
+            heavy = any(view.size >= _LARGE for step in draft.recorder.steps for view in step.writes)
         if draft.computes and (steps >= _WORTH or heavy):
             escaping = self._escaping(draft)
             if escaping:
@@ -293,7 +299,7 @@ class Lowering:
             else:
                 return None
         written = [
-            (use, give(use.now)) for use in draft.variables.values() if use.kind and use.now is not None
+            (use, give(use.now)) for use in draft.variables.values() if use.writes and use.now is not None
         ]
         recorder.finish()
         order = list(dict.fromkeys([view.slot for _, view in (*outputs, *written)]))
@@ -307,7 +313,9 @@ class Lowering:
             read=tuple((use.reference, use.reader) for use in read),
             outputs=tuple((value, order.index(view.slot)) for value, view in outputs),
             written=tuple(
-                (use.reference, order.index(view.slot), use.kind, use.writer) for use, view in written
+                (use.reference, order.index(view.slot), kind, writer)
+                for use, view in written
+                for kind, writer in use.writes
             ),
             constants=tuple(constants),
             references=tuple(references),
@@ -468,6 +476,8 @@ class Lowering:
     def _by_trace(self, each: Compute, node: StageNode, bound: Any, inputs: Sequence[Any]) -> list[Any]:
         """The op as its kernel does it."""
         draft, recorder = self._draft, self._draft.recorder
+        if any(isinstance(found, Handle) for found in inputs):
+            return list(inputs) if node.type == "Identity" else self._by_rows(each, node, bound, inputs)
         k = TracedContext(recorder, node)
         arguments: list[Any] = []
         for found in inputs:
@@ -498,6 +508,25 @@ class Lowering:
             found_views.append(one.view if isinstance(one, Traced) else np.asarray(one))
         return found_views
 
+    def _by_rows(self, each: Compute, node: StageNode, bound: Any, inputs: Sequence[Any]) -> list[Any]:
+        """An elementwise op on rows of which only so many count: done for all."""
+        rows = [found for found in inputs if isinstance(found, Rows)]
+        others = [found for found in inputs if not isinstance(found, Rows)]
+        if (
+            not rows
+            or not (node.type in ELEMENTWISE or node.type == "_FusedElementwise")
+            or any(isinstance(found, str | Handle) or found.shape for found in others)
+            or any(found.count != rows[0].count or found.view.shape != rows[0].view.shape for found in rows)
+        ):
+            raise NotRecordable(f"a {node.type} of a handle, or of rows whose number is not known beforehand")
+        whole = [found.view if isinstance(found, Rows) else found for found in inputs]
+        made = self._by_trace(each, node, bound, whole)
+        if any(
+            isinstance(one, str | np.ndarray | np.generic) or one.shape != rows[0].view.shape for one in made
+        ):
+            raise NotRecordable(f"a {node.type} of rows whose number is not known beforehand")
+        return [Rows(one, rows[0].count, rows[0]) for one in made]
+
     def _reader(self, name: str) -> Callable[[Any], Traced]:
         return lambda node: Traced(self._draft.recorder, self._held(name, node))
 
@@ -512,12 +541,12 @@ class Lowering:
             self._draft.known[each.outputs[0]] = inputs[0]
 
     def _write(self, use: Use, view: View, kind: str, node: StageNode) -> None:
-        if self._inside or use.kind:
-            raise NotRecordable("a variable that is written in a branch or a loop, or twice")
+        if self._inside:
+            raise NotRecordable("a variable that is written in a branch or a loop")
         item, _ = self.linear.sources[use.reference]
         if item.node.attrs["shape"].dims_or_none != view.shape:
             raise NotRecordable(f"the shape of variable '{item.name}' changes")
-        use.now, use.kind, use.writer = view, kind, node
+        use.now, use.writes = view, (*use.writes, (kind, node))
 
     # Branches and loops.
 

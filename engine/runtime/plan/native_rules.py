@@ -5,7 +5,7 @@ Where the last bits may differ, `ConfigProto(exact=True)` does without.  The rul
 
 from __future__ import annotations
 
-from engine.runtime.plan import rules_images, rules_rows, rules_updates
+from engine.runtime.plan import native_rows, rules_images, rules_rows, rules_updates
 from engine.runtime.plan.rule_table import RULES, Rule
 
-__all__ = ["RULES", "Rule", "rules_images", "rules_rows", "rules_updates"]
+__all__ = ["RULES", "Rule", "native_rows", "rules_images", "rules_rows", "rules_updates"]

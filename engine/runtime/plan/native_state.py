@@ -1,4 +1,4 @@
-"""Stacks, TensorArrays and rows picked by number inside of a segment, with the bits and the errors of their ops.
+"""Stacks and TensorArrays inside of a segment, with the bits and the errors of their ops.
 
 A stack or a TensorArray that is made and used within one segment needs no resource: it is a stack of the tape, or a buffer with a
 state for each element.  To the lowering its handle is one of the objects here.  What would be an error (an index out of range, a
@@ -9,6 +9,7 @@ A handler gets what is known of the operands: a `View`, a constant array, or suc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class Handle:
 Handler = Callable[[Recorder, "StageNode", "Sequence[Any]"], "list[Any]"]
 HANDLERS: dict[str, Handler] = {}
 
-MAKERS = frozenset({"StackV2", "TensorArrayV3"})
+MAKERS = frozenset({"StackV2", "TensorArrayV3", "Unique"})
 """Ops that make a handle; one that leaves its segment is made before it, by the op itself."""
 
 
@@ -145,8 +146,8 @@ def _close_stack(recorder: Recorder, node: StageNode, inputs: Sequence[Any]) -> 
 class NativeArray(Handle):
     """A TensorArray of `size` elements: `states` says of each whether it is written.
 
-    shape: of the elements, once it is known; buffer: they.  is_shaped: whether the op that made it says their shape.  born: the step
-    from which on it lives.  origin: of the array of a gradient, the other one.
+    shape: of the elements, once it is known; buffer: they.  is_shaped: whether the op that made it says their shape.  born: the
+    step from which on it lives.  origin: of the array of a gradient, the other one.
     """
 
     size: int
@@ -186,7 +187,7 @@ class NativeArray(Handle):
     @property
     def element(self) -> tuple[int, int]:
         """Bytes and numbers of an element."""
-        count = int(np.prod(self.shape, dtype=np.int64))
+        count = math.prod(self.shape or ())
         return count * self.dtype.itemsize, count
 
 
@@ -345,37 +346,3 @@ def _gradient(recorder: Recorder, node: StageNode, inputs: Sequence[Any]) -> lis
 def _close_array(recorder: Recorder, node: StageNode, inputs: Sequence[Any]) -> list[Any]:
     recorder.fill(_handle(inputs[0], NativeArray).states, 0)
     return []
-
-
-# Rows.
-
-
-@handler("Gather", "GatherV2", "ResourceGather")
-def _rows(recorder: Recorder, node: StageNode, inputs: Sequence[Any]) -> list[Any]:
-    """Slices along one axis.  What the kernel does not do is left to the op's own."""
-    from engine.native.indexing import gather
-
-    table, indices = inputs[:2]
-    along = constant(inputs[2]) if len(inputs) > 2 else np.int32(0)
-    if along is None or along.size != 1 or node.attrs.get("batch_dims", 0) or not table.shape:
-        raise NotRecordable("an axis that is not known, or batch dimensions")
-    rank = len(table.shape)
-    axis = int(along.reshape(()))
-    if not -rank <= axis < rank:
-        raise NotRecordable("an axis that is not there")
-    axis %= rank
-    before, rows, after = table.shape[:axis], table.shape[axis], table.shape[axis + 1 :]
-    shape = (*before, *indices.shape, *after)
-    outer, row = int(np.prod(before, dtype=np.int64)), int(np.prod(after, dtype=np.int64))
-    if not outer * row * rows * indices.size:
-        raise NotRecordable("rows of nothing")
-    found = gather(outer, rows, row * table.dtype.itemsize, indices.size, indices.dtype)
-    if found is None:
-        raise NotRecordable(f"indices of {indices.dtype}")
-    kernel, parameters = found
-    made = recorder.new(table.dtype, shape)
-    failed = recorder.new(np.dtype(np.bool_), ())
-    operands = [view(recorder, table), view(recorder, indices), recorder.constant(parameters)]
-    recorder.call(kernel, operands, [made, failed])
-    recorder.fail_if(failed)
-    return [made]

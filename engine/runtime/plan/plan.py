@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from engine.runtime.program import Item
     from engine.runtime.resources import ResourceManager
 
+_SLICE = 0.02  # seconds between two looks at whether a step should stop
+
 
 class Plan:
     """The linear program of `executable`, and the text that runs it, one for each trace level.
@@ -180,9 +182,9 @@ class Plan:
 
 
 class _Watch:
-    """Looks now and then whether the step should stop."""
+    """Looks now and then whether the step should stop: about every `_SLICE` seconds, if iterations are not longer."""
 
-    __slots__ = ("cancelled", "deadline", "error", "iteration", "log", "plan")
+    __slots__ = ("cancelled", "count", "deadline", "error", "iteration", "log", "looked", "plan")
 
     def __init__(
         self, plan: Plan, cancelled: threading.Event | None, deadline: float | None, log: Log | None
@@ -193,9 +195,15 @@ class _Watch:
         self.deadline = deadline
         self.iteration = 0
         self.error: BaseException | None = None
+        self.count = python.FIRST_COUNTDOWN
+        self.looked = time.perf_counter()
 
     def check(self, index: int, iteration: int) -> int:
-        """Called from loops at the node of that index.  Raises CancelledError or DeadlineExceededError if it is time."""
+        """Called from loops at the node of that index; how many iterations until the next time.
+
+        Machine code calls it at times of its own, with iteration 0.  Raises CancelledError or DeadlineExceededError if it is
+        time.
+        """
         self.iteration = iteration
         if self.log is not None:
             try:
@@ -218,4 +226,9 @@ class _Watch:
                 item.node
             )
             raise self.error
-        return python.COUNTDOWN
+        if iteration:
+            now = time.perf_counter()
+            factor = min(8.0, _SLICE / max(now - self.looked, 1e-9))
+            self.looked = now
+            self.count = max(1, min(python.COUNTDOWN, int(self.count * factor)))
+        return self.count

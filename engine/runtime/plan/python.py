@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import linecache
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -57,8 +58,15 @@ _OPERATORS = {
     "equal": "==",
     "not_equal": "!=",
 }
+_Lock: Any = type(threading.RLock())  # that of every resource
+_LOCKING = {
+    "acquire": _Lock.acquire,
+    "release": _Lock.release,
+    "compress": itertools.compress,
+}
 _IDLE = frozenset({"Const", "NoOp", "ControlTrigger"})
-COUNTDOWN = 256  # iterations between two looks at whether the step should stop
+FIRST_COUNTDOWN = 3  # iterations before the first look at whether the step should stop
+COUNTDOWN = 256  # and at most between two
 
 
 @dataclass(slots=True)
@@ -143,7 +151,7 @@ class _Writer:
         body_from = len(self.lines)
         self._block(self.linear.body)
         head = ["def plan(R, S, F, O, check, log):"]
-        head.append(f"{_INDENT}n = {COUNTDOWN}")
+        head.append(f"{_INDENT}n = {FIRST_COUNTDOWN}")
         if any(isinstance(each, Loop) for each in self._written()):
             head.append(f"{_INDENT}new_frame = count(1).__next__")
             self.space["count"] = itertools.count
@@ -324,12 +332,18 @@ class _Writer:
             self.space[f"K{value}"] = constant
         references = {reference: self._name(reference) for reference, *_ in native.written}
         if references:
-            self.space["lock"], self.space["unlock"] = _lock, _unlock
+            self.space.update(_LOCKING)
             # All lock variables in the order of their names, so that no two wait for each other.
             ordered = sorted(references, key=lambda each: self.linear.sources[each][0].name)
-            self._say(f"l{number} = lock({', '.join(references[each] for each in ordered)})", first)
+            locks = "".join(f"{references[each]}.lock, " for each in ordered)
+            # An interrupt comes between two calls, never within one that runs no Python: each of the two that take and give
+            # back the locks is one call, and what was taken is on the list.
+            self._say(f"q{number} = ({locks})", first)
+            self._say(f"l{number} = []", first)
+            self._say(f"o{number} = map(release, compress(q{number}, l{number}))", first)
             self._say("try:")
             self.indent += 1
+            self._say(f"l{number}.extend(map(acquire, q{number}))", first)
         arguments = [self._name(value) for value in native.inputs]
         for i, (reference, reader) in enumerate(native.read):
             item = self.executable.program.by_name[reader.name] if reader is not None else first
@@ -343,7 +357,8 @@ class _Writer:
             self._say(f"g, m = seg{number}({', '.join([check, *arguments])})", first)
             self._say("log.times.extend(m)")
         else:
-            self._say(f"g = seg{number}({', '.join([check, *arguments])})", first)
+            # A loop is where an interrupt comes, and what may take too much memory.
+            self._say(f"g = seg{number}({', '.join([check, *arguments])})", test or first)
         if segment.may_fail:
             self._say("if g is None:")
             self.indent += 1
@@ -374,7 +389,7 @@ class _Writer:
             self.indent -= 1
             self._say("finally:")
             self.indent += 1
-            self._say(f"unlock(l{number})")
+            self._say(f"any(o{number})")
             self.indent -= 1
 
     def _instead(self, native: Native) -> None:
@@ -559,19 +574,6 @@ class _Writer:
         if moved:
             targets, sources = zip(*moved, strict=True)
             self._say(f"{', '.join(targets)} = {', '.join(sources)}", item)
-
-
-def _lock(*variables: Any) -> list[Any]:
-    """Hold the variables' locks, so that reading and writing them is one change."""
-    locks = [each.lock for each in variables]
-    for each in locks:
-        each.acquire()
-    return locks
-
-
-def _unlock(locks: list[Any]) -> None:
-    for each in reversed(locks):
-        each.release()
 
 
 def _only(result: Any) -> Any:

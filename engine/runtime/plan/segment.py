@@ -52,7 +52,6 @@ class Segment:
         self.may_fail = self.alarm >= 0 or any(step.kind == "pop" for step in self.steps)
         self.inputs = [(view.dtype, view.shape) for view in inputs]
         self.outputs = [(view.dtype, view.shape) for view in outputs]
-        self.uses_blas = any(step.kind == "call" and step.data.name.startswith("gemm") for step in self.steps)
         self._code = _Code(recorder, self.steps, inputs, outputs)
         self.steps = self._code.steps
         self._recorder, self._views = recorder, (inputs, outputs)

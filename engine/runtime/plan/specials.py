@@ -51,10 +51,6 @@ class Special:
             self._noted = python.write(self.linear, executable, TraceLevel.TIMES, noted=True)
         return self._noted
 
-    @property
-    def uses_blas(self) -> bool:
-        return any(native.segment.uses_blas for native in self.segments)
-
 
 class Specials:
     """The specialisations of one plan, by the shapes of its feeds.  Nothing is compiled where llvmlite is missing.
@@ -129,10 +125,14 @@ class Specials:
         computes = [
             each.item for each in self.linear.walk() if isinstance(each, Compute) and python.stamped(each)
         ]
-        return len(computes) < TINY and all(
-            0 <= (shape.num_elements() or 0) <= SMALL and shape.is_fully_defined()
-            for item in computes
-            for shape in item.node.output_shapes
+        return (
+            len(computes) < TINY
+            and not any(item.node.type.startswith("_Fused") for item in computes)
+            and all(
+                0 <= (shape.num_elements() or 0) <= SMALL and shape.is_fully_defined()
+                for item in computes
+                for shape in item.node.output_shapes
+            )
         )
 
     def _try(self, shapes: Shapes) -> Special | None:
