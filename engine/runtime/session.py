@@ -164,7 +164,8 @@ class BaseSession:
         """Run what `fetches` needs and return their values in the same structure (None for an Operation).
 
         fetches: a Tensor, Operation, variable, or name of one, or a list, tuple, named tuple or dict of fetches.
-        feed_dict: values that replace tensors in this run; keys are tensors or names.  Values are copied.
+        feed_dict: values that replace tensors in this run; keys are tensors or names.  Nothing is written to them, and nothing
+            that the run gives or keeps shares memory with them; while it goes on they must stay as they are.
         options: trace level and timeout.  run_metadata: a `RunMetadata`, filled in at FULL_TRACE.
 
         Raises RuntimeError if the session is closed, TypeError and ValueError for what cannot be fetched or fed, and OpError
@@ -207,7 +208,7 @@ class BaseSession:
         if feed_list is not None and not isinstance(feed_list, list | tuple):
             raise TypeError("feed_list must be a list or tuple of tensors")
         tensors = [self._feedable(each) for each in feed_list or ()]
-        key = ("make_callable", next(self._steps), *tensors)
+        key = ("make_callable", object())  # like no other
 
         def call(*args: Any, options: RunOptions | None = None, run_metadata: Any = None) -> Any:
             self._check_open()

@@ -76,15 +76,14 @@ def test_every_case_but_those_on_graphs_has_counterparts() -> None:
     assert CASES["first_run"].runs_on("jax")
 
 
-def test_the_engine_is_about_as_fast_as_itself(ours: Library) -> None:
+def test_the_engine_against_itself(ours: Library) -> None:
     other = Library("engine", sys.executable, CORE)
     case = CASES["scalar_feed"]
     row = measure.measure(case, {"ours": (ours, case.name), "theirs": (other, case.name)}, budget=0.4)
     other.close()
     ratio, quartiles = row.ratio(), row.quartiles()
     assert ratio is not None and quartiles is not None
-    assert 0.1 < ratio < 10
-    assert quartiles[0] <= ratio <= quartiles[1]
+    assert 0 < quartiles[0] <= ratio <= quartiles[1]
     assert not row.problems
     assert measure.FEWEST_ROUNDS <= len(row.times["ours"]) <= measure.MOST_ROUNDS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,9 @@ def estimate(stage: Stage) -> int:
 
 
 def measured(fetches: Any, feeds: Any, *passes: str, **options: Any) -> int:
-    """The bytes that a run really takes at most, by Python's own account (NumPy reports to it)."""
-    with tf.Session(graph=fetches[0].graph, config=config(*passes, **options)) as session:
+    """The bytes that a run of the executor really takes at most, by Python's own account (NumPy reports to it)."""
+    interpreted = replace(config(*passes, **options), plans="off")
+    with tf.Session(graph=fetches[0].graph, config=interpreted) as session:
         session.run(tf.global_variables_initializer())
         session.run([fetches[0].op], feeds)
         call = session.make_callable([fetches[0], *(g.op for g in fetches[1:])], list(feeds))

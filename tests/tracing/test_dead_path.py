@@ -120,7 +120,10 @@ def test_where_the_way_back_is_not_known() -> None:
 def test_the_way_in_a_recorded_run(tmp_path: Path) -> None:
     """What is told from the recording is what the executor's own tokens say."""
     stage, ran, outputs, parents = run(nested())
-    with tracing.record(tmp_path, "times", tensorboard=False) as recorder, tf.Session(config=tf.ConfigProto(plans="off")) as session:
+    with (
+        tracing.record(tmp_path, "times", tensorboard=False) as recorder,
+        tf.Session(config=tf.ConfigProto(plans="off")) as session,
+    ):
         session.run(tf.get_default_graph().get_tensor_by_name("while/Exit_1:0"))
     with Run.open(recorder.path) as recorded:
         (step,) = recorded.steps()

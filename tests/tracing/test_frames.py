@@ -26,9 +26,7 @@ def graph() -> Any:
         yield graph
 
 
-def recorded(
-    folder: Path, fetch: Any, level: Any = "times", threads: int = 1, plans: str = "auto"
-) -> Run:
+def recorded(folder: Path, fetch: Any, level: Any = "times", threads: int = 1, plans: str = "auto") -> Run:
     """A run of one step."""
     config = tf.ConfigProto(inter_op_parallelism_threads=threads, plans=plans)
     with tracing.record(folder, level, tensorboard=False) as recorder, tf.Session(config=config) as session:

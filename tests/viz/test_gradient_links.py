@@ -35,7 +35,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             name="loop",
         )[1]
         folder = tmp_path_factory.mktemp("runs")
-        with tracing.record(folder, tensorboard=False) as recorder, tf.Session() as session:
+        interpreted = tf.ConfigProto(plans="off")  # which says how many iterations are under way, and when
+        with (
+            tracing.record(folder, tensorboard=False) as recorder,
+            tf.Session(config=interpreted) as session,
+        ):
             session.run(tf.gradients(y, x))
     with Run.open(recorder.path) as opened:
         yield opened
