@@ -99,9 +99,10 @@ class Told(observe.Observer):
         )
 
     def seen(self) -> Counter[Any]:
-        """The health of each output, but of variables where they are only handed on.
+        """The health of each output, but of variables where they are only handed on or read.
 
-        Those are looked at when the executor comes by, and nothing orders that and an assignment.
+        Those are looked at when the executor comes by, and nothing need order that and an assignment (where something does, the
+        nodes behind it tell).
         """
         places = self.places()
         stage = self.steps[0].stage
@@ -115,8 +116,14 @@ class Told(observe.Observer):
                 node = stage.nodes[places[row][0]]
                 if node.output_dtypes[slot]._is_ref_dtype and node.type in HANDED_ON:
                     continue
+                if node.type == "Identity" and _reads_variable(stage, node):
+                    continue
                 found[(*places[row], slot, shape, *map(repr, about))] += 1
         return found
+
+
+def _reads_variable(stage: Any, node: Any) -> bool:
+    return any(stage.nodes[name].output_dtypes[slot]._is_ref_dtype for name, slot in node.inputs)
 
 
 @contextmanager
