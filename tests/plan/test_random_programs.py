@@ -36,7 +36,9 @@ def run(
             if len(signature.fetches) == len(built.fetches)
         )
         if plans == "always":
-            assert executable.choice.plan is not None, executable.choice.reason
+            plan = executable.choice.plan
+            assert plan is not None, executable.choice.reason
+            assert plan.specials is None or plan.specials.failed is None
     return given
 
 

@@ -485,8 +485,8 @@ class _Layout:
         for nbytes in recorder.stacks:
             builder.stack(nbytes)
         labels: dict[int, Any] = {}  # the steps' own may stand in another tape already
-        followers = [*(step.owner for step in self.steps[1:]), -1]
-        for step, followed in zip(self.steps, followers, strict=True):
+        for number, step in enumerate(self.steps, 1):
+            followed = self.steps[number].owner if number < len(self.steps) else -1
             if step.kind in ("place", "jump", "jump_if_false", "jump_if_true"):
                 label = labels.setdefault(id(step.data), builder.label())
                 step = replace(step, data=label)
