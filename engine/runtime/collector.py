@@ -24,6 +24,7 @@ from engine.observe import (
     Value,
 )
 from engine.runtime.health import ArrayHealth, measure
+from engine.runtime.interrupts import Held
 from engine.runtime.resources import NO_KEY, Resource, Stack, Write
 from engine.runtime.state import DEAD, Activation, Change, Delivered
 
@@ -91,7 +92,8 @@ class Collector:
                 elif write.kind == "recv":
                     self._transfers.append((row, _transfer(write, activation, end_ns)))
             if len(self._rows) >= FLUSH_ROWS or self._value_bytes >= FLUSH_BYTES:
-                self._flush()
+                with Held():
+                    self._flush()
         return row
 
     def followed(self, row: int, changes: Sequence[Change], tokens: Sequence[Delivered]) -> None:

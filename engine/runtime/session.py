@@ -33,6 +33,7 @@ from engine.runtime.context import StepContext
 from engine.runtime.executable import Executable
 from engine.runtime.failures import let_go
 from engine.runtime.fetches import Fetches, flatten_feeds, result_of
+from engine.runtime.interrupts import Held
 from engine.runtime.parallel import Parallel
 from engine.runtime.plan.choose import MODES
 from engine.runtime.preparing import prepare
@@ -401,11 +402,12 @@ class BaseSession:
                 error.add_note(f"interrupted in Session.run; next to run: {step.where()}")
             raise
         finally:
-            calm.end(token, executable.multiplies)
-            step.close()
-            self.resources.clear((context.container,))
-            if collector is not None:
-                collector.end(time.perf_counter_ns(), failure)
+            with Held():
+                calm.end(token, executable.multiplies)
+                step.close()
+                self.resources.clear((context.container,))
+                if collector is not None:
+                    collector.end(time.perf_counter_ns(), failure)
 
     def _run_plan(self, plan: Plan, context: StepContext, timeout_ms: int) -> list[Any]:
         """One step of a plan that nobody watches."""
@@ -454,9 +456,10 @@ class BaseSession:
                 self._point_at_operation(error, executable.stage)
             raise
         finally:
-            calm.end(token, executable.multiplies)
-            self.resources.clear((context.container,))
-            log.end(time.perf_counter_ns(), failure)
+            with Held():
+                calm.end(token, executable.multiplies)
+                self.resources.clear((context.container,))
+                log.end(time.perf_counter_ns(), failure)
 
     def _results(self, context: StepContext, stage: Stage) -> list[Any]:
         """What the step has fetched, as the caller gets it.  Raises InvalidArgumentError for a dead tensor."""

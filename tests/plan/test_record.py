@@ -19,7 +19,7 @@ from traced import Told, check_order, told
 
 import engine as tf
 from engine.function import Defun
-from engine.observe import FrameChange, TraceLevel
+from engine.observe import FrameChange, FrameEvent, StepInfo, TraceLevel
 from engine.passes.settings import Level, OptimizerOptions
 from engine.runtime.plan import ir, python, record, replay
 
@@ -249,6 +249,34 @@ def test_an_interrupt() -> None:
     assert isinstance(watching.errors[0], KeyboardInterrupt)
     assert len(watching.column("node")) > 100
     check_order(watching)
+
+
+@pytest.mark.parametrize("plans", ["off", "always"])
+def test_an_interrupt_while_observers_are_told(plans: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Told.frames
+
+    def frames(self: Told, step: StepInfo, batch: tuple[FrameEvent, ...]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        heard(self, step, batch)
+
+    monkeypatch.setattr(Told, "frames", frames)
+    monkeypatch.setattr(record, "LOG_ENTRIES", 1000)
+    with tf.Graph().as_default() as graph:
+        fetches, feeds = counting(1 << 30)
+    with (
+        tf.Session(graph=graph, config=config(plans)) as session,
+        told() as watching,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        session.run(fetches, feeds)
+    assert isinstance(watching.errors[0], KeyboardInterrupt)
+    if plans == "always":
+        check_order(watching)
+    else:  # iterations of the interpreter overlap, and their events are told with the next rows
+        assert [batch.first for batch in watching.batches] == np.cumsum(
+            [0, *(len(batch) for batch in watching.batches[:-1])]
+        ).tolist()
+        assert (np.diff(watching.column("end_ns")) >= 0).all()
 
 
 def test_a_timeout() -> None:

@@ -25,6 +25,7 @@ from engine.observe import (
 )
 from engine.runtime.collector import Written, health_batch, look
 from engine.runtime.health import ArrayHealth
+from engine.runtime.interrupts import Held
 from engine.runtime.plan.paths import Layout
 from engine.runtime.plan.replay import Replay
 from engine.runtime.plan.rows import Rows
@@ -79,7 +80,8 @@ class Log:
     def pause(self) -> None:
         """A loop is at the end of an iteration: tell what there is if it is much."""
         if len(self.stamps) + 4 * len(self.measured) >= LOG_ENTRIES:
-            self._flush(final=False)
+            with Held():
+                self._flush(final=False)
 
     # Observers.
 
