@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from workbench.debugger.client import DebugClient, LaunchError
+from workbench.debugger.command import CommandError
 from workbench.debugger.commands import parse, split
-from workbench.debugger.moves import CommandError
 from workbench.debugger.repl import Repl, typed
 from workbench.debugger.snapshot import Status
 

@@ -13,8 +13,8 @@ import pytest
 import engine as tf
 from engine.types import errors
 from workbench.debugger import text
+from workbench.debugger.command import Answer
 from workbench.debugger.core import Debugger, Quit
-from workbench.debugger.moves import Answer
 from workbench.debugger.snapshot import Snapshot, Status, TokenState, from_dict, to_dict
 
 # Here the graph as written is stepped through; what passes make of it is in test_debugger_optimized.py.

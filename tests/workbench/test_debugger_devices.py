@@ -10,8 +10,8 @@ import pytest
 
 import engine as tf
 from engine.types import errors
+from workbench.debugger.command import Answer
 from workbench.debugger.core import Debugger
-from workbench.debugger.moves import Answer
 
 
 class Script:

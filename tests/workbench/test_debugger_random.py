@@ -12,8 +12,8 @@ from random_programs import Program, anywhere, build, evaluate, programs
 
 import engine as tf
 from engine.runtime.program import MERGE
+from workbench.debugger.command import Answer
 from workbench.debugger.core import Debugger
-from workbench.debugger.moves import Answer
 from workbench.debugger.snapshot import Status, TokenState
 
 raw = tf.raw_ops

@@ -15,9 +15,9 @@ from engine.runtime.driver import Executable, StepRun
 from engine.runtime.resources import ResourceManager
 from tracing.dead_path import Place
 from tracing.reader import Run
+from workbench.debugger.command import Answer
 from workbench.debugger.core import Debugger
 from workbench.debugger.flow_views import resource_views, way_view
-from workbench.debugger.moves import Answer
 from workbench.debugger.snapshot import Snapshot, from_dict, to_dict
 from workbench.debugger.stepping import Stepping
 from workbench.debugger.values import Summaries

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import engine as tf
+from workbench.debugger.command import Answer
 from workbench.debugger.core import Debugger
-from workbench.debugger.moves import Answer
 
 pytestmark = pytest.mark.usefixtures("as_written")
 

@@ -18,9 +18,9 @@ import threading
 import time
 from pathlib import Path
 
+from workbench.debugger.command import Answer, CommandError
 from workbench.debugger.commands import parse
 from workbench.debugger.core import Debugger
-from workbench.debugger.moves import Answer, CommandError
 from workbench.debugger.protocol import (
     MAX_TO_AGENT,
     VERSION,

@@ -26,7 +26,7 @@ from engine.types.site import Frame as SiteFrame
 from viz.format import plural
 from workbench.debugger import commands, device_views, flow_views, looking, moves, source, views
 from workbench.debugger.breakpoints import Breakpoints
-from workbench.debugger.moves import Answer
+from workbench.debugger.command import Answer
 from workbench.debugger.snapshot import ErrorView, Snapshot, Status, TokenView
 from workbench.debugger.stepping import Stepping
 from workbench.debugger.values import Summaries

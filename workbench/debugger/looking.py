@@ -16,8 +16,8 @@ from engine.runtime.state import Activation
 from viz.format import dtype
 from viz.format import shape as shape_text
 from workbench.debugger import source, text, views
+from workbench.debugger.command import Answer, Command, CommandError
 from workbench.debugger.frame_notes import path
-from workbench.debugger.moves import Answer, CommandError
 from workbench.debugger.snapshot import TokenState, TokenView
 from workbench.debugger.stepping import Entry, Stepping
 from workbench.debugger.values import Reference, print_array
@@ -266,3 +266,37 @@ def no_such_node(stepping: Stepping, name: str, what: str = "node") -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     close += [each for each in names if each.endswith(f"/{name}")][: 3 - len(close)]
     return said + (f"; did you mean {' or '.join(dict.fromkeys(close))}?" if close else "")
+
+
+COMMANDS = (
+    Command(
+        "p",
+        ("print",),
+        "TENSOR",
+        "print the latest value of TENSOR (add:0), or of all outputs of a node",
+        print_tensor,
+    ),
+    Command(
+        "info",
+        ("i",),
+        "WHAT",
+        "say all about a node, or list one of: ready, frames, waiting, resources, transfers, breakpoints, step",
+        info,
+        anytime=True,
+    ),
+    Command(
+        "w",
+        ("where",),
+        "",
+        "say which step this is, what was last and what is next",
+        where,
+        anytime=True,
+    ),
+    Command(
+        "l",
+        ("list",),
+        "[NODE | run]",
+        "show the source that made the next node, or NODE, or the Session.run",
+        list_source,
+    ),
+)

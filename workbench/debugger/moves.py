@@ -1,4 +1,4 @@
-"""What a command leads to: an answer, and perhaps a move, which says how a stopped step goes on and where it stops again."""
+"""Moves: how a stopped step goes on, and where it stops again."""
 
 from __future__ import annotations
 
@@ -27,20 +27,6 @@ class Move:
     wanted: Callable[[Activation], bool] | None = None
     stops_at_end: bool = True
     stops_at_begin: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command line came to: `text` for the person; `move` if the step is to go on; `quit` if the script is to end."""
-
-    ok: bool
-    text: str = ""
-    move: Move | None = None
-    quit: bool = False
-
-
-class CommandError(Exception):
-    """A command that cannot be carried out; the message says why and what to type instead."""
 
 
 def next_nodes(count: int) -> Move:

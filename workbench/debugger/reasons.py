@@ -8,8 +8,8 @@ from engine.runtime.diagnosis import explain_key
 from engine.runtime.state import Activation
 from viz.format import plural
 from workbench.debugger import flow_views, looking, text
+from workbench.debugger.command import Answer, Command, CommandError
 from workbench.debugger.frame_notes import path
-from workbench.debugger.moves import Answer, CommandError
 from workbench.debugger.snapshot import ElementView, PlaceView, ResourceView, WayView, WriterView
 
 if TYPE_CHECKING:
@@ -140,3 +140,15 @@ def _element(element: ElementView) -> str:
 
 def _by(verb: str, by: WriterView | None) -> str:
     return f"  {verb} by {by.node} #{by.row} in {by.path}" if by is not None else ""
+
+
+COMMANDS = (
+    Command(
+        "why",
+        (),
+        "[NODE | ROW]",
+        "say why NODE is dead: the Switch that killed its token, the way from there, the Merge that stopped it. "
+        "Its latest execution, or the execution with number ROW; without either, the next node.",
+        why,
+    ),
+)

@@ -9,8 +9,8 @@ from concurrent.futures import TimeoutError as NotYet
 
 from workbench.debugger import text
 from workbench.debugger.client import DebugClient
+from workbench.debugger.command import CommandError
 from workbench.debugger.commands import parse
-from workbench.debugger.moves import CommandError
 from workbench.debugger.protocol import Reply
 from workbench.debugger.snapshot import Snapshot, Status
 
