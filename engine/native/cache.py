@@ -43,12 +43,12 @@ class DiskCache:
         self._writes = 0
         self._trusted: bool | None = None if path is not None else False
 
-    def get(self, key: str) -> bytes | None:
-        """What was kept under `key` (hexadecimal), or None."""
+    def get(self, key: str, suffix: str = _SUFFIX) -> bytes | None:
+        """What was kept under `key` (hexadecimal), or None.  suffix: of the file, which says what kind of thing it is."""
         if not self._ours():
             return None
         assert self.path is not None
-        file = self.path / (key + _SUFFIX)
+        file = self.path / (key + suffix)
         try:
             data = file.read_bytes()
         except OSError:
@@ -60,8 +60,8 @@ class DiskCache:
             os.utime(file)  # what is used is not old
         return payload
 
-    def put(self, key: str, payload: bytes) -> None:
-        """Keep `payload` under `key`."""
+    def put(self, key: str, payload: bytes, suffix: str = _SUFFIX) -> None:
+        """Keep `payload` under `key` and `suffix`."""
         if not self._ours(make=True):
             return
         assert self.path is not None
@@ -72,7 +72,7 @@ class DiskCache:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(_MAGIC + hashlib.sha256(payload).digest() + payload)
-            os.replace(name, self.path / (key + _SUFFIX))
+            os.replace(name, self.path / (key + suffix))
         except OSError:
             with suppress(OSError):
                 os.unlink(name)

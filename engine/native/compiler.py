@@ -1,7 +1,8 @@
 """LLVM IR to machine code of this processor, in memory and on disk, at once or in the background.
 
-llvmlite is imported by the first call.  Whether it is there and works, `available` finds out; everything else raises
-`UnavailableError` where it does not.
+llvmlite is imported when something is compiled that is not on disk: with 40 to 75 MiB its library takes more memory than most
+models, and a process that finds all its code does without (`engine.native.host`, `engine.native.loader`).  Whether it is there
+and works, `available` finds out; everything else raises `UnavailableError` where it does not.
 
 Floating point is IEEE 754's: products and sums become one rounding only where the IR says so (``llvm.fma``, ``llvm.fmuladd``, the
 flag ``contract``), and nothing is reordered unless its flags allow it.
@@ -20,10 +21,13 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
+from engine.native import host as hosts
+from engine.native import loader
 from engine.native.cache import DiskCache, directory
+from engine.native.host import Host
 from engine.types.errors import InternalError, UnavailableError
 
 T = TypeVar("T")
@@ -39,10 +43,10 @@ _lock = threading.RLock()
 
 
 class Library:
-    """Compiled functions, which stay loaded as long as this object is there."""
+    """Compiled functions, which stay loaded as long as this object is there, and `owner` with it."""
 
-    def __init__(self, tracker: Any, addresses: dict[str, int]) -> None:
-        self._tracker = tracker
+    def __init__(self, owner: Any, addresses: dict[str, int]) -> None:
+        self._owner = owner
         self._addresses = addresses
 
     def address(self, name: str) -> int:
@@ -50,9 +54,9 @@ class Library:
         return self._addresses[name]
 
     def __del__(self) -> None:
-        # Unloading enters LLVM: that is left to the next compilation, whatever thread the collector runs in.
+        # Unloading may enter LLVM: that is left to the next compilation, whatever thread the collector runs in.
         try:  # noqa: SIM105 - `suppress` may be gone already
-            _graveyard.append(self._tracker)
+            _graveyard.append(self._owner)
         except (AttributeError, NameError, TypeError):  # the interpreter is going down
             pass
 
@@ -81,27 +85,38 @@ class _Llvm:
         llvm.initialize_native_asmprinter()
         llvm.initialize_native_asmparser()
         llvm.check_jit_execution()
-        self.triple: str = llvm.get_process_triple()
-        self.features: dict[str, bool] = dict(llvm.get_host_cpu_features())
-        self.flags: str = llvm.get_host_cpu_features().flatten()
-        self.cpu_name: str = llvm.get_host_cpu_name()
-        self.target = llvm.Target.from_triple(self.triple)
-        self.version = (
-            f"{importlib.import_module('llvmlite').__version__} {llvm.llvm_version_info} {self.triple}"
+        features = llvm.get_host_cpu_features()
+        triple = llvm.get_process_triple()
+        self.target = llvm.Target.from_triple(triple)
+        self.host = Host(
+            cpu_name=llvm.get_host_cpu_name(),
+            flags=features.flatten(),
+            features=dict(features),
+            triple=triple,
+            version=f"{importlib.import_module('llvmlite').__version__} {llvm.llvm_version_info} {triple}",
         )
-        self.jit = llvm.create_lljit_compiler(self.machine(3))
         self.count = 0
+
+    @cached_property
+    def jit(self) -> Any:
+        """LLVM's own linker, for what `loader` does not load."""
+        return self.binding.create_lljit_compiler(self.machine(3))
 
     def machine(self, opt: int) -> Any:
         return self.target.create_target_machine(
-            cpu=self.cpu_name, features=self.flags, opt=opt, reloc="pic", codemodel="jitdefault", jit=True
+            cpu=self.host.cpu_name,
+            features=self.host.flags,
+            opt=opt,
+            reloc="pic",
+            codemodel="jitdefault",
+            jit=True,
         )
 
     def object_code(self, ir: str, opt: int, passes: bool) -> bytes:
         llvm = self.binding
         module = llvm.parse_assembly(ir)
         machine = self.machine(opt)
-        module.triple = self.triple
+        module.triple = self.host.triple
         module.data_layout = str(machine.target_data)
         module.verify()
         if passes:
@@ -132,6 +147,17 @@ def _llvm() -> _Llvm:
             f"There is no native compiler: {type(error).__name__}: {error}",
             hint="Install llvmlite (pip install llvmlite), or go on with generated Python, which needs none.",
         ) from error
+
+
+@lru_cache(maxsize=1)
+def _host() -> Host:
+    """What code is made for: as remembered, or as LLVM says.  Raises UnavailableError without llvmlite."""
+    disk = _disk_cache()
+    found = hosts.recall(disk)
+    if found is None:
+        found = _llvm().host
+        hosts.remember(disk, found)
+    return found
 
 
 # Whether it works.
@@ -184,14 +210,14 @@ def cpu() -> Cpu:
     """This processor, as LLVM sees it; one without any extension where there is no LLVM."""
     try:
         with _lock:
-            llvm = _llvm()
+            host = _host()
     except UnavailableError:
         return Cpu("", avx2=False, fma=False, avx512f=False, vector_bytes=16)
-    has = llvm.features.get
-    arm = llvm.triple.startswith(("aarch64", "arm64"))
+    has = host.features.get
+    arm = host.triple.startswith(("aarch64", "arm64"))
     avx2, avx512 = bool(has("avx2")), bool(has("avx512f"))
     fma = bool(has("fma")) or arm
-    return Cpu(llvm.cpu_name, avx2, fma, avx512, 64 if avx512 else 32 if avx2 or has("avx") else 16)
+    return Cpu(host.cpu_name, avx2, fma, avx512, 64 if avx512 else 32 if avx2 or has("avx") else 16)
 
 
 # Compiling.
@@ -209,32 +235,32 @@ def compile(ir: str, opt: int = 3, *, passes: bool = True) -> Library:
     InternalError if LLVM rejects the text or it calls a function that is not there.
     """
     with _lock:
-        llvm = _llvm()
-        known = f"{ir}\0{opt}\0{passes}\0{llvm.cpu_name}\0{llvm.flags}\0{llvm.version}"
+        host = _host()
+        known = f"{ir}\0{opt}\0{passes}\0{host.cpu_name}\0{host.flags}\0{host.version}"
         key = hashlib.sha256(known.encode()).hexdigest()
         found = _libraries.get(key)
         if found is not None:
             _libraries.move_to_end(key)
             return found
         _graveyard.clear()
-        found = _libraries[key] = _made(llvm, key, ir, opt, passes)
+        found = _libraries[key] = _made(key, ir, opt, passes)
         while len(_libraries) > _IN_MEMORY:
             _libraries.popitem(last=False)
         return found
 
 
-def _made(llvm: _Llvm, key: str, ir: str, opt: int, passes: bool) -> Library:
+def _made(key: str, ir: str, opt: int, passes: bool) -> Library:
     names = _DEFINED.findall(ir)
     disk = _disk_cache()
     code = disk.get(key)
     if code is not None:
         try:
-            return llvm.load(code, names)
+            return _loaded(code, names)
         except RuntimeError:  # written by something that is not quite this LLVM
             pass
     try:
-        code = llvm.object_code(ir, opt, passes)
-        library = llvm.load(code, names)
+        code = _llvm().object_code(ir, opt, passes)
+        library = _loaded(code, names)
     except RuntimeError as error:
         raise InternalError(
             None,
@@ -244,6 +270,14 @@ def _made(llvm: _Llvm, key: str, ir: str, opt: int, passes: bool) -> Library:
         ) from error
     disk.put(key, code)
     return library
+
+
+def _loaded(code: bytes, names: list[str]) -> Library:
+    try:
+        found = loader.load(code, names)
+    except loader.Unloadable:
+        return _llvm().load(code, names)
+    return Library(found.memory, found.addresses)
 
 
 def _disk_cache() -> DiskCache:
