@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from engine.control.context import ControlFlowContext, WhileContext, is_loop_exit
@@ -23,14 +22,13 @@ def while_context_of(op: Operation) -> WhileContext | None:
     return None if context is None else context.while_context()
 
 
-@contextlib.contextmanager
-def inside(context: ControlFlowContext | None) -> Iterator[None]:
+def inside(context: ControlFlowContext | None) -> contextlib.AbstractContextManager[None]:
     """Build in `context`, or where we are if it is None."""
-    if context is None:
-        yield
-    else:
-        with context.entered():
-            yield
+    return HERE if context is None else context.entered()
+
+
+HERE = contextlib.nullcontext()
+"""A `with` block that changes nothing."""
 
 
 def enter_variable(value: Tensor, context: WhileContext, name: str) -> Tensor:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.autodiff.aggregate import aggregate, check_method
+from engine.autodiff.backward import HERE
 from engine.autodiff.guards import is_loop_switch
 from engine.autodiff.higher import unsupported
 from engine.autodiff.history import readers_of, sources_of
@@ -305,21 +306,14 @@ class _Walk:
         function = get_gradient_function(op)
         if function is NotDifferentiable:
             return [None] * len(sources)
-        with self._graph._original_op(op), self._colocated(op), self._loops.entered(op, before=False):
-            if is_loop_switch(op) and op._context is self._graph._get_control_flow_context():
-                raise _through_initial_value(op, self._from_ops)
-            for i, (tensor, grad) in enumerate(zip(op.outputs, out_grads, strict=True)):
-                if grad is None and _is_differentiable(tensor):
-                    out_grads[i] = self._loops.zeros_for(op, i)
-            with self._graph.name_scope(f"{op.name}_grad"):
-                result = function(op, *out_grads)
-                in_grads = list(result) if isinstance(result, list | tuple) else [result]
-                self._check(op, sources, in_grads)
-                in_grads = self._loops.aligned(op, sources, in_grads)
-                if self._gate and sum(1 for grad in in_grads if grad is not None) > 1:
-                    with self._graph.device(None), self._graph.colocate_with(None, ignore_existing=True):
-                        in_grads = gated_tuple(in_grads)
-        for tensor, grad in zip(sources, in_grads, strict=True):
+        scopes = self._graph._scopes
+        before, scopes.original = scopes.original, op
+        try:
+            with self._colocated(op), self._loops.entered(op, before=False):
+                in_grads = self._built(function, op, sources, out_grads)
+        finally:
+            scopes.original = before
+        for tensor, grad in zip(sources, in_grads):
             if isinstance(grad, Tensor) and tensor.dtype.name not in ("resource", "variant"):
                 try:
                     grad.set_shape(tensor._shape)
@@ -331,6 +325,29 @@ class _Walk:
                     ) from None
         return in_grads
 
+    def _built(
+        self,
+        function: GradientFunction,
+        op: Operation,
+        sources: Sequence[Tensor],
+        out_grads: list[Gradient],
+    ) -> list[Gradient]:
+        """What the gradient function of `op` makes of the gradients at its outputs, with zeros where none came."""
+        if is_loop_switch(op) and op._context is self._graph._get_control_flow_context():
+            raise _through_initial_value(op, self._from_ops)
+        for i, (tensor, grad) in enumerate(zip(op.outputs, out_grads, strict=True)):
+            if grad is None and _is_differentiable(tensor):
+                out_grads[i] = self._loops.zeros_for(op, i)
+        with self._graph.name_scope(f"{op.name}_grad"):
+            result = function(op, *out_grads)
+            in_grads = list(result) if isinstance(result, (list, tuple)) else [result]
+            self._check(op, sources, in_grads)
+            in_grads = self._loops.aligned(op, sources, in_grads)
+            if self._gate and sum(1 for grad in in_grads if grad is not None) > 1:
+                with self._graph.device(None), self._graph.colocate_with(None, ignore_existing=True):
+                    in_grads = gated_tuple(in_grads)
+        return in_grads
+
     @staticmethod
     def _check(op: Operation, sources: Sequence[Tensor], in_grads: Sequence[Gradient]) -> None:
         if len(in_grads) != len(sources):
@@ -338,28 +355,21 @@ class _Walk:
                 f"Num gradients {len(in_grads)} generated for op '{op.name}' ({op.type}) do not match num "
                 f"inputs {len(sources)}"
             )
-        for tensor, grad in zip(sources, in_grads, strict=True):
-            if grad is not None and not isinstance(grad, Tensor | IndexedSlices):
+        for tensor, grad in zip(sources, in_grads):
+            if grad is None:
+                continue
+            if not isinstance(grad, (Tensor, IndexedSlices)):
                 raise TypeError(
                     f"The gradient function of '{op.name}' ({op.type}) returned {grad!r} for input '{tensor.name}'"
                 )
-            if (
-                grad is not None
-                and grad.dtype.base_dtype is not tensor.dtype.base_dtype
-                and _is_differentiable(tensor)
-            ):
+            if grad.dtype.base_dtype is not tensor.dtype.base_dtype and _is_differentiable(tensor):
                 raise TypeError(
                     f"The gradient of '{op.name}' ({op.type}) at input '{tensor.name}' has dtype {grad.dtype.name}, not "
                     f"{tensor.dtype.base_dtype.name}"
                 )
 
-    @contextlib.contextmanager
-    def _colocated(self, op: Operation) -> Iterator[None]:
-        if self._colocate_all:
-            with self._graph.colocate_with(op):
-                yield
-        else:
-            yield
+    def _colocated(self, op: Operation) -> contextlib.AbstractContextManager[None]:
+        return self._graph.colocate_with(op) if self._colocate_all else HERE
 
     def _sum(self, tensor: Tensor) -> Gradient:
         """The sum of what has arrived at `tensor`, kept as the one gradient there; None if nothing has."""

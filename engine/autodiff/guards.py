@@ -8,6 +8,8 @@ out from how the executor passes deadness on: a dead input makes dead, a Switch 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.control.context import (
     CondContext,
     ControlFlowContext,
@@ -144,10 +146,10 @@ def _in_loop(op: Operation) -> bool:
     return context is not None and context.while_context() is not None
 
 
-def _inputs(op: Operation) -> list[Tensor]:
+def _inputs(op: Operation) -> Sequence[Tensor]:
     """The inputs in the same iteration that make `op` dead."""
     if op.opdef.flow in ("enter", "next_iteration", "control_trigger") or is_loop_merge(op):
-        return []
+        return ()
     return op._inputs
 
 

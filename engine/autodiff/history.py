@@ -6,6 +6,8 @@ pop; each stack of a gradient has one push and one pop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
 
@@ -61,16 +63,15 @@ def _in_two_loops(first: Operation, second: Operation) -> bool:
     return None not in loops and loops[0] is not loops[1]
 
 
-def sources_of(op: Operation) -> list[Tensor]:
+def sources_of(op: Operation) -> Sequence[Tensor]:
     """What derivatives go on to from `op`: its inputs, and from a pop also what was pushed."""
-    if op.type != "StackPopV2":
+    if op.opdef.name != "StackPopV2":
         return op._inputs
     value = pushed(op)
     return op._inputs if value is None else [*op._inputs, value]
 
 
-def readers_of(tensor: Tensor) -> list[Operation]:
-    """What `tensor` is a source of (see `sources_of`)."""
-    if tensor.op.type != "StackPushV2":
-        return tensor.consumers()
-    return [*tensor.consumers(), *pops_of(tensor.op)]
+def readers_of(tensor: Tensor) -> Sequence[Operation]:
+    """What `tensor` is a source of (see `sources_of`), each as often as it is."""
+    readers = tensor._consumers or ()
+    return readers if tensor.op.opdef.name != "StackPushV2" else [*readers, *pops_of(tensor.op)]

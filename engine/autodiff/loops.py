@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine.autodiff.backward import inside, runtime_shape, while_context_of, zeros
+from engine.autodiff.backward import HERE, inside, runtime_shape, while_context_of, zeros
 from engine.autodiff.guards import Guards, is_cond_switch, is_loop_switch
 from engine.autodiff.higher import aligned
 from engine.autodiff.history import stack_of
@@ -69,12 +69,10 @@ class LoopGradients:
             loop = _loop_outside(loop)
         return self._by_loop.get(loop) if loop is not None else None
 
-    @contextlib.contextmanager
-    def entered(self, op: Operation, before: bool) -> Iterator[None]:
+    def entered(self, op: Operation, before: bool) -> contextlib.AbstractContextManager[None]:
         """Build in the backward loop of the loop around `op`, if it has one."""
         gradient = self.of(op, before)
-        with inside(gradient.context if gradient is not None else None):
-            yield
+        return HERE if gradient is None else gradient.context.entered()
 
     def unused_exits(self, pending: dict[Operation, int], to_ops: set[Operation]) -> list[Tensor]:
         """Exits that no gradient will reach, of loops all of whose exits are such or y's.

@@ -77,7 +77,7 @@ def _checked(result: Any, value: Any, dtype: DType | None) -> Tensor:
         raise TypeError(
             f"The conversion function for {type(value).__name__} returned {result!r}, which is no Tensor"
         )
-    if dtype is not None and not dtype.is_compatible_with(result.dtype):
+    if dtype is not None and result.dtype is not dtype and not dtype.is_compatible_with(result.dtype):
         raise TypeError(
             f"The conversion of {value!r} gave dtype {result.dtype.name} where {dtype.name} was asked for"
         )

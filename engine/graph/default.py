@@ -112,10 +112,9 @@ def _name_scope_name(name: str | None, default_name: str | None, values: Any) ->
 def name_scope(name: str | None, default_name: str | None = None, values: Any = None) -> Iterator[str]:
     """A name scope in the default graph, or in the graph of `values`; `default_name` is used where `name` is None."""
     graph = graph_of(values or ())
-    with contextlib.ExitStack() as stack:
-        if graph is not get_default_graph():
-            stack.enter_context(graph.as_default())
-        yield stack.enter_context(graph.name_scope(_name_scope_name(name, default_name, values)))
+    default = contextlib.nullcontext() if graph is get_default_graph() else graph.as_default()
+    with default, graph.name_scope(_name_scope_name(name, default_name, values)) as scope:
+        yield scope
 
 
 def graph_of(values: Iterable[Any]) -> Graph:

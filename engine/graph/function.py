@@ -16,6 +16,7 @@ from engine.graph.tensor import Tensor
 from engine.op.registry import OpDef, raw
 from engine.op.signature import ArgSpec, Signature
 from engine.types.dtypes import DType
+from engine.types.site import Captured
 
 
 class FunctionGraph(Graph):
@@ -70,10 +71,11 @@ class FunctionGraph(Graph):
         inputs: Sequence[Tensor],
         attrs: dict[str, Any],
         output_dtypes: Sequence[DType],
+        made_at: Captured,
         compute_shapes: bool = True,
     ) -> Operation:
         inside = [self.capture(tensor) for tensor in inputs]
-        return super()._add(opdef, full_name, inside, attrs, output_dtypes, compute_shapes)
+        return super()._add(opdef, full_name, inside, attrs, output_dtypes, made_at, compute_shapes)
 
 
 class FunctionOp(OpDef):

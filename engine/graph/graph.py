@@ -7,10 +7,11 @@ import difflib
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 from engine.graph.operation import Operation
-from engine.graph.scopes import ControlDependencies, Scopes
+from engine.graph.scopes import ControlDependencies, Here, NameScope, Scopes
 from engine.graph.tensor import Tensor
 from engine.op.registry import OpDef, lookup
 from engine.types import site
@@ -38,7 +39,7 @@ class Graph:
         self._names_in_use: dict[str, int] = {}
         self._edits = 0
         self._finalized = False
-        self._scopes = Scopes()
+        self._here = Here()
         self._collections: dict[Any, list[Any]] = {}
         self._unfeedable: set[Any] = set()
         self._unfetchable: set[Any] = set()
@@ -47,6 +48,11 @@ class Graph:
         self._functions: dict[
             str, Any
         ] = {}  # the library: `Function`s by name, which is the type of their calls
+
+    @property
+    def _scopes(self) -> Scopes:
+        """What surrounds the node that this thread builds next."""
+        return self._here.scopes
 
     # Growing.
 
@@ -126,13 +132,18 @@ class Graph:
             if dtypes is not None
             else output_dtypes(definition, full_attrs)
         )
+        full_name = self._full_name(name or op_type)
         return self._add(
-            definition, self._full_name(name or op_type), inputs, full_attrs, outputs, compute_shapes
+            definition, full_name, inputs, full_attrs, outputs, site.stack(skip=1), compute_shapes
         )
 
     def _full_name(self, name: str) -> str:
         """The unique full name for a node asked for as `name`; one that ends in '/' is a scope's name, taken as it is."""
-        if not _VALID_OP_NAME(name):
+        try:
+            valid = _is_valid_op_name(name)
+        except TypeError:
+            raise TypeError(f"An operation's name is a string, not {name!r}") from None
+        if not valid:
             raise ValueError(
                 f"'{name}' is not a valid name for an operation: letters, digits, and ._\\/>- after the first"
             )
@@ -145,8 +156,10 @@ class Graph:
         inputs: Sequence[Tensor],
         attrs: dict[str, Any],
         output_dtypes: Sequence[DType],
+        made_at: site.Captured,
         compute_shapes: bool = True,
     ) -> Operation:
+        """Add an operation whose parts are known to fit together; `attrs` becomes its own."""
         if self._finalized:
             self._check_not_finalized()
         for tensor in inputs:
@@ -155,10 +168,12 @@ class Graph:
                     f"Tensor '{tensor.name}' must be from the same graph as '{full_name}', which is being built. "
                     "Each graph has its own tensors; use one `with graph.as_default():` block for both."
                 )
-        scopes = self._scopes
+        scopes = self._here.scopes
+        here = scopes.context
         for tensor in inputs:
-            if tensor.op._context is not None and tensor.op._context is not scopes.context:
-                tensor.op._context.check_use(tensor, scopes.context, opdef.flow, full_name)
+            context = tensor.op._context
+            if context is not None and context is not here:
+                context.check_use(tensor, here, opdef.flow, full_name)
         if scopes.gradient_override and opdef.name in scopes.gradient_override:
             attrs["_gradient_op_type"] = scopes.gradient_override[opdef.name]
         if scopes.attrs:
@@ -170,7 +185,7 @@ class Graph:
         with self._lock:
             if full_name in self._nodes:
                 raise ValueError(f"There is an operation named '{full_name}' in the graph already")
-            op = Operation(self, opdef, full_name, inputs, control, attrs, output_dtypes, "", site.capture())
+            op = Operation(self, opdef, full_name, inputs, control, attrs, output_dtypes, made_at)
             if compute_shapes and opdef.shape is not None:
                 try:
                     _infer_shapes(op)
@@ -186,9 +201,9 @@ class Graph:
             op._device = scopes.device_for(op)
         for block in scopes.control:
             block.seen.add(op)
-        if scopes.context is not None:
-            op._context = scopes.context
-            scopes.context.add_op(op)
+        if here is not None:
+            op._context = here
+            here.add_op(op)
         return op
 
     @staticmethod
@@ -203,53 +218,45 @@ class Graph:
 
     def unique_name(self, name: str, mark_as_used: bool = True) -> str:
         """`name` inside the current scope, with a suffix ``_1``, ``_2`` … if it is taken.  Names differ by more than case."""
-        scope = self._scopes.name
+        scope = self._here.scopes.name
         if scope:
             name = f"{scope}/{name}"
         key = name.lower()
+        if key == name:
+            key = name  # one string instead of two
+        used = self._names_in_use
         with self._lock:
-            used = self._names_in_use
             count = used.get(key)
             if count is None:
                 if mark_as_used:
                     used[key] = 1
                 return name
-            candidate = key
-            while candidate in used:
-                candidate = f"{key}_{count}"
+            while (candidate := f"{key}_{count}") in used:
                 count += 1
             if mark_as_used:
-                used[key] = count
+                used[key] = count + 1
                 used[candidate] = 1
-            return f"{name}_{count - 1}"
+            return candidate if key is name else f"{name}_{count}"
 
-    @contextlib.contextmanager
-    def name_scope(self, name: str | None) -> Iterator[str]:
+    def name_scope(self, name: str | None) -> NameScope:
         """Prefix the names of operations built inside with `name`, made unique; gives the scope's full name with a '/'.
 
         A name that ends in '/' is a scope's full name, entered again; None or '' leaves all scopes.
         """
-        scopes = self._scopes
-        if name:
-            if not isinstance(name, str):
-                raise TypeError(f"A scope's name is a string, not {name!r}")
-            valid = _VALID_SCOPE_NAME(name) if scopes.name else _VALID_OP_NAME(name)
-            if not valid:
-                raise ValueError(
-                    f"'{name}' is not a valid scope name: letters, digits, and ._\\/>- after the first"
-                )
-        old = scopes.name
+        return NameScope(self, name)
+
+    def _scope_name(self, name: str | None) -> str:
+        """The full name, without a '/' at the end, of the scope that `name` asks for (see `name_scope`)."""
         if not name:
-            new = ""
-        elif name[-1] == "/":
-            new = name[:-1]
-        else:
-            new = self.unique_name(name)
-        scopes.name = new
-        try:
-            yield f"{new}/" if new else ""
-        finally:
-            scopes.name = old
+            return ""
+        if not isinstance(name, str):
+            raise TypeError(f"A scope's name is a string, not {name!r}")
+        valid = _VALID_SCOPE_NAME(name) if self._scopes.name else _is_valid_op_name(name)
+        if not valid:
+            raise ValueError(
+                f"'{name}' is not a valid scope name: letters, digits, and ._\\/>- after the first"
+            )
+        return name[:-1] if name[-1] == "/" else self.unique_name(name)
 
     def get_name_scope(self) -> str:
         """The current scope's name without the trailing '/'."""
@@ -352,16 +359,6 @@ class Graph:
         finally:
             scopes.attrs = old
 
-    @contextlib.contextmanager
-    def _original_op(self, op: Operation) -> Iterator[None]:
-        """Operations built inside belong to the gradient of `op`."""
-        scopes = self._scopes
-        old, scopes.original = scopes.original, op
-        try:
-            yield
-        finally:
-            scopes.original = old
-
     def _get_control_flow_context(self) -> Any:
         return self._scopes.context
 
@@ -394,9 +391,6 @@ class Graph:
         Raises TypeError for an object that is neither, ValueError for one of another graph or not allowed here, KeyError for a
         name that nothing has.
         """
-        kinds = " or ".join(
-            kind for kind, ok in (("Tensor", allow_tensor), ("Operation", allow_operation)) if ok
-        )
         convert = getattr(obj, "_as_graph_element", None)
         if convert is not None:
             obj = convert()
@@ -409,6 +403,9 @@ class Graph:
                     f"{what} '{obj.name}' is not an element of this graph: it was made in another one."
                 )
             return obj
+        kinds = " or ".join(
+            kind for kind, ok in (("Tensor", allow_tensor), ("Operation", allow_operation)) if ok
+        )
         raise TypeError(f"Can not convert a {type(obj).__name__} into a {kinds}.")
 
     def _element_by_name(self, name: str, allow_tensor: bool, allow_operation: bool) -> Tensor | Operation:
@@ -527,6 +524,11 @@ class Graph:
 
     def switch_to_thread_local(self) -> None:
         """Scopes are always a thread's own here; kept for TensorFlow 1's interface."""
+
+
+@lru_cache(maxsize=1024)  # a program asks for few names, many times each
+def _is_valid_op_name(name: str) -> bool:
+    return _VALID_OP_NAME(name) is not None
 
 
 def _all_ops() -> Iterator[OpDef]:

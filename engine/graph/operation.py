@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from engine.graph.tensor import Tensor
+from engine.types.site import Captured, Site
 
 if TYPE_CHECKING:
     from engine.graph.graph import Graph
     from engine.op.registry import OpDef
     from engine.types.dtypes import DType
-    from engine.types.site import Site
 
 
 class Operation:
@@ -30,12 +30,12 @@ class Operation:
         "_id",
         "_inputs",
         "_original_op",
+        "_site",
         "attrs",
         "graph",
         "name",
         "opdef",
         "outputs",
-        "site",
     )
 
     def __init__(
@@ -44,25 +44,27 @@ class Operation:
         opdef: OpDef,
         name: str,
         inputs: Sequence[Tensor],
-        control_inputs: Iterable[Operation],
+        control_inputs: Sequence[Operation],
         attrs: dict[str, Any],
         output_dtypes: Sequence[DType],
-        device: str,
-        site: Site | None,
+        site: Captured,
     ) -> None:
         self.graph = graph
         self.opdef = opdef
         self.name = name
-        self._inputs = list(inputs)
-        self._control_inputs = list(control_inputs)
+        self._inputs = tuple(inputs)
+        self._control_inputs = tuple(control_inputs)
         self._control_outputs: list[Operation] | None = None
         self.attrs = attrs
-        self._device = device
-        self.site = site
+        self._device = ""
+        self._site: Captured | Site | None = site
         self._context: Any = None
         self._original_op: Operation | None = None  # the forward operation, for a node of its gradient
         self._id = -1
-        self.outputs = [Tensor(self, i, dtype) for i, dtype in enumerate(output_dtypes)]
+        if len(output_dtypes) == 1:  # nearly always
+            self.outputs = [Tensor(self, 0, output_dtypes[0])]
+        else:
+            self.outputs = [Tensor(self, i, dtype) for i, dtype in enumerate(output_dtypes)]
         for tensor in self._inputs:
             if tensor._consumers is None:
                 tensor._consumers = [self]
@@ -79,7 +81,7 @@ class Operation:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        return tuple(self._inputs)
+        return self._inputs
 
     @property
     def control_inputs(self) -> list[Operation]:
@@ -104,6 +106,17 @@ class Operation:
         from engine.graph.graphdef import node_to_def
 
         return node_to_def(self)
+
+    @property
+    def site(self) -> Site | None:
+        """The lines of the user's program that made the operation."""
+        if self._site.__class__ is tuple:
+            self._site = Site(self._site)
+        return cast("Site | None", self._site)
+
+    @site.setter
+    def site(self, site: Site | None) -> None:
+        self._site = site
 
     @property
     def traceback(self) -> list[tuple[str, int, str, str]]:
@@ -158,7 +171,9 @@ class Operation:
             )
         with self.graph._lock:
             self.graph._check_not_finalized()
-            self._inputs[index] = tensor
+            inputs = list(self._inputs)
+            inputs[index] = tensor
+            self._inputs = tuple(inputs)
             if old._consumers is not None:
                 old._consumers.remove(self)
             if tensor._consumers is None:
@@ -169,12 +184,14 @@ class Operation:
     def _add_control_inputs(self, ops: Iterable[Operation]) -> None:
         with self.graph._lock:
             self.graph._check_not_finalized()
-            for op in ops:
+            before = len(self._control_inputs)
+            together = dict.fromkeys((*self._control_inputs, *ops))
+            for op in together:
                 if op.graph is not self.graph:
                     raise ValueError(f"Operation '{op.name}' is not in the graph of operation '{self.name}'")
-                if op not in self._control_inputs:
-                    self._control_inputs.append(op)
-                    op._add_control_output(self)
+            self._control_inputs = tuple(together)
+            for op in self._control_inputs[before:]:
+                op._add_control_output(self)
             self.graph._edited()
 
     def _add_control_input(self, op: Operation) -> None:
@@ -185,7 +202,7 @@ class Operation:
             for op in self._control_inputs:
                 if op._control_outputs is not None:
                     op._control_outputs.remove(self)
-            self._control_inputs.clear()
+            self._control_inputs = ()
             self.graph._edited()
 
     def _set_device(self, device: Any) -> None:

@@ -5,6 +5,7 @@ Each thread has its own surroundings in each graph, so that threads may build on
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.types.device import DeviceSpec
 
 if TYPE_CHECKING:
+    from engine.graph.graph import Graph
     from engine.graph.operation import Operation
 
 DeviceFunction = Callable[[Any], Any]
@@ -47,8 +49,21 @@ class ControlDependencies:
         return self._before
 
 
-class Scopes(threading.local):
-    """The surroundings of the node that this thread builds next."""
+class Scopes:
+    """The surroundings of the node that a thread builds next."""
+
+    __slots__ = (
+        "attrs",
+        "colocation",
+        "container",
+        "context",
+        "control",
+        "device",
+        "devices",
+        "gradient_override",
+        "name",
+        "original",
+    )
 
     def __init__(self) -> None:
         self.name = ""
@@ -68,7 +83,9 @@ class Scopes(threading.local):
         sources = {tensor.op for tensor in inputs}
         for block in self.control:
             if block.seen.isdisjoint(sources):
-                found.update(dict.fromkeys(op for op in block.control_inputs if op not in sources))
+                for op in block.control_inputs:
+                    if op not in sources:
+                        found[op] = None
         return list(found)
 
     def push_device(self, device: Any) -> None:
@@ -101,3 +118,30 @@ class Scopes(threading.local):
                     "" if chosen is None else (chosen if isinstance(chosen, str) else chosen.to_string())
                 )
         return op._device
+
+
+class Here(threading.local):
+    """Where `scopes` are this thread's."""
+
+    def __init__(self) -> None:
+        self.scopes = Scopes()
+
+
+class NameScope(contextlib.ContextDecorator):
+    """A `with Graph.name_scope(name)` block, which gives the scope's full name with a '/'.  Its name is chosen at its start."""
+
+    def __init__(self, graph: Graph, name: str | None) -> None:
+        self._graph = graph
+        self._name = name
+
+    def _recreate_cm(self) -> NameScope:  # each call of a decorated function is a scope of its own
+        return NameScope(self._graph, self._name)
+
+    def __enter__(self) -> str:
+        name = self._graph._scope_name(self._name)
+        scopes = self._graph._scopes
+        self._before, scopes.name = scopes.name, name
+        return f"{name}/" if name else ""
+
+    def __exit__(self, *_: object) -> None:
+        self._graph._scopes.name = self._before

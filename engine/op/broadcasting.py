@@ -89,8 +89,8 @@ def _axes(mine: Dims | None, other: Dims | None) -> tuple[list[int], list[int]] 
 
 def fully_known_and_equal(*tensors: Any) -> bool:
     """Whether the static shapes of all `tensors` are known and the same."""
-    dims = [tensor.shape.dims_or_none for tensor in tensors]
-    return dims[0] is not None and None not in dims[0] and all(each == dims[0] for each in dims)
+    dims, *others = [tensor.shape.dims_or_none for tensor in tensors]
+    return dims is not None and None not in dims and others.count(dims) == len(others)
 
 
 def shape_of(tensor: Any) -> Any:

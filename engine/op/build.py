@@ -15,8 +15,11 @@ from engine.graph.tensor import Tensor
 from engine.op.const import to_array
 from engine.op.registry import OpDef, set_builder
 from engine.op.signature import ArgSpec, AttrSpec
+from engine.types import site
 from engine.types.dtypes import DType, as_dtype
 from engine.types.shape import as_shape
+
+_SEQUENCES = (list, tuple)
 
 
 def build(opdef: OpDef, args: Sequence[Any], keywords: dict[str, Any], name: str | None) -> Any:
@@ -35,8 +38,9 @@ def build(opdef: OpDef, args: Sequence[Any], keywords: dict[str, Any], name: str
 
 def _build(opdef: OpDef, values: Sequence[Any], attrs: dict[str, Any], graph: Graph, name: str | None) -> Any:
     signature = opdef.signature
-    full_name = graph._full_name(name or opdef.name.lstrip("_"))
+    full_name = graph._full_name(name or opdef.default_name)
     scopes = graph._scopes
+    made_at = site.stack(skip=3)
     # What the node needs, constants and a control-flow context's Switches and Enters, is named inside its own scope.
     outer, scopes.name = scopes.name, full_name
     try:
@@ -44,8 +48,12 @@ def _build(opdef: OpDef, values: Sequence[Any], attrs: dict[str, Any], graph: Gr
         _fill_attrs(opdef, attrs, full_name)
         if scopes.container and "container" in signature.attrs and not attrs["container"]:
             attrs["container"] = scopes.container
-        with _beside_variables(graph, opdef, inputs) if opdef.ref_inputs else _ANYWHERE:
-            op = graph._add(opdef, full_name, inputs, attrs, output_dtypes(opdef, attrs))
+        dtypes = output_dtypes(opdef, attrs)
+        if opdef.ref_inputs:
+            with _beside_variables(graph, opdef, inputs):
+                op = graph._add(opdef, full_name, inputs, attrs, dtypes, made_at)
+        else:
+            op = graph._add(opdef, full_name, inputs, attrs, dtypes, made_at)
     finally:
         scopes.name = outer
     specs = signature.outputs
@@ -56,9 +64,6 @@ def _build(opdef: OpDef, values: Sequence[Any], attrs: dict[str, Any], graph: Gr
     if not specs:
         return op
     return opdef.result_type(*_grouped_outputs(opdef, attrs, op.outputs))
-
-
-_ANYWHERE = contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -75,18 +80,18 @@ def _convert_inputs(
 ) -> list[Tensor]:
     """The input tensors, flat; type attrs that follow from them are set in `attrs`."""
     specs = opdef.signature.inputs
-    for spec, value in zip(specs, values, strict=True):
-        _infer_from(opdef, spec, value, attrs)
+    for spec, value in zip(specs, values):
+        if spec.is_list or spec.type_attr not in attrs:
+            _infer_from(opdef, spec, value, attrs)
     inputs: list[Tensor] = []
-    for spec, value in zip(specs, values, strict=True):
+    for spec, value in zip(specs, values):
         if spec.is_list:
-            inputs.extend(_convert_list(opdef, spec, value, attrs, full_name))
+            inputs += _convert_list(opdef, spec, value, attrs, full_name)
             continue
-        tensor = (
-            value if type(value) is Tensor else _convert_one(opdef, spec, value, attrs, spec.name, full_name)
-        )
-        _check_input(opdef, spec, tensor, attrs, full_name)
-        inputs.append(tensor)
+        if type(value) is not Tensor:
+            value = _convert_one(opdef, spec, value, attrs, spec.name, full_name)
+        _check_input(opdef, spec, value, attrs, full_name)
+        inputs.append(value)
     return inputs
 
 
@@ -110,6 +115,8 @@ def _bind(opdef: OpDef, args: Sequence[Any], keywords: dict[str, Any]) -> Sequen
 
 def _given_attrs(opdef: OpDef, keywords: dict[str, Any]) -> dict[str, Any]:
     attrs: dict[str, Any] = {}
+    if not keywords:
+        return attrs
     known = opdef.signature.attrs
     for key, value in keywords.items():
         spec = known.get(key) or known.get(key.removesuffix("_"))
@@ -127,7 +134,7 @@ def _graph_of(values: Sequence[Any], default: Graph) -> Graph:
     for value in values:
         if type(value) is Tensor:
             return value.op.graph
-        if isinstance(value, list | tuple):
+        if isinstance(value, _SEQUENCES):
             found = _graph_of(value, default)
             if found is not default:
                 return found
@@ -139,7 +146,7 @@ def _graph_of(values: Sequence[Any], default: Graph) -> Graph:
 def _infer_from(opdef: OpDef, spec: ArgSpec, value: Any, attrs: dict[str, Any]) -> None:
     """Let an input that has a dtype already decide the type attr; numbers and arrays follow it, wherever they stand."""
     if spec.number_attr is not None:
-        if not isinstance(value, list | tuple):
+        if not isinstance(value, _SEQUENCES):
             raise TypeError(
                 f"Input '{spec.name}' of {opdef.name} is a list of tensors, not {type(value).__name__}: {value!r}"
             )
@@ -162,7 +169,7 @@ def _own_dtype(value: Any) -> DType | None:
     dtype = getattr(value, "dtype", None)
     if isinstance(dtype, DType):  # a Variable, IndexedSlices, a registered type
         return dtype.base_dtype
-    if isinstance(value, list | tuple):
+    if isinstance(value, _SEQUENCES):
         for item in value:
             found = _own_dtype(item)
             if found is not None:
@@ -243,15 +250,15 @@ def _who_decided(opdef: OpDef, spec: ArgSpec) -> str:
 def _check_input(opdef: OpDef, spec: ArgSpec, tensor: Tensor, attrs: dict[str, Any], full_name: str) -> None:
     wanted = spec.dtype if spec.dtype is not None else attrs.get(spec.type_attr or "")
     dtype = tensor.dtype
+    if dtype is wanted and not spec.is_ref:
+        return
     if spec.is_ref:
         if not dtype._is_ref_dtype:
             raise TypeError(
                 f"Input '{spec.name}' of '{opdef.name}' Op ('{full_name}') requires a variable: '{tensor.name}' is a value that "
                 "cannot be changed."
             )
-        dtype = dtype.base_dtype
-    elif dtype is not wanted:
-        dtype = dtype.base_dtype
+    dtype = dtype.base_dtype
     if wanted is not None and dtype is not wanted:
         if spec.type_attr is not None:
             raise TypeError(
@@ -275,13 +282,13 @@ def _fill_attrs(opdef: OpDef, attrs: dict[str, Any], full_name: str) -> None:
                     )
                 raise TypeError(f"{opdef.name} '{full_name}' needs the attr '{spec.name}'")
             attrs[spec.name] = spec.default
-        elif spec.allowed is not None and spec.kind == "type":
+        elif spec.accepted is not None and spec.kind == "type":
             for each in value if spec.is_list else (value,):
-                if each not in spec.allowed:
+                if each not in spec.accepted:
                     raise TypeError(
                         f"Value passed to attr '{spec.name}' of {opdef.name} '{full_name}' has DataType {each.name} "
                         "not in list of "
-                        f"allowed values: {', '.join(allowed.name for allowed in spec.allowed)}"
+                        f"allowed values: {', '.join(allowed.name for allowed in spec.allowed or ())}"
                     )
         elif spec.minimum is not None:
             size = len(value) if spec.is_list else value

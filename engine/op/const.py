@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from engine.graph.convert import register_tensor_conversion_function
+from engine.graph.default import get_default_graph
 from engine.graph.tensor import Tensor
 from engine.op.registry import ANY, NotDifferentiable, op, raw
 from engine.op.samples import untested
-from engine.types import dtypes
+from engine.types import dtypes, site
 from engine.types.dtypes import DType, as_dtype
 from engine.types.shape import Dimension, TensorShape, as_shape
 
@@ -50,13 +51,10 @@ def constant(
 def _add_const(array: Any, name: str | None) -> Tensor:
     array.setflags(write=False)
     dtype = as_dtype(array.dtype)
-    from engine.graph.default import get_default_graph
-
     graph = get_default_graph()
-    node = graph._add(
-        const, graph._full_name(name or "Const"), (), {"value": array, "dtype": dtype}, (dtype,)
-    )
-    return node.outputs[0]
+    full_name = graph._full_name(name or "Const")
+    attrs = {"value": array, "dtype": dtype}
+    return graph._add(const, full_name, (), attrs, (dtype,), site.stack(skip=2)).outputs[0]
 
 
 def shaped(array: Any, shape: TensorShape, verify: bool) -> Any:
@@ -88,6 +86,13 @@ def to_array(value: Any, dtype: DType | None) -> Any:
     """
     if dtype is not None:
         dtype = dtype.base_dtype
+    kind = type(value)
+    if (
+        kind is float and (dtype is None or dtype is dtypes.float32) and -1e38 < value < 1e38
+    ):  # the most frequent cases first
+        return np.array(value, np.float32)
+    if kind is int and dtype is not None and (dtype.is_floating or dtype is dtypes.int32 or dtype.is_complex):
+        return _exact_int(value, dtype)
     if isinstance(value, np.ndarray | np.generic):
         return _from_array(np.asarray(value), dtype)
     if isinstance(value, Tensor):
@@ -99,13 +104,6 @@ def to_array(value: Any, dtype: DType | None) -> Any:
         dtype = dtype or dtypes.int32
     if isinstance(value, DType):
         value = value.as_datatype_enum
-    kind = type(value)
-    if (
-        kind is float and (dtype is None or dtype is dtypes.float32) and -1e38 < value < 1e38
-    ):  # the most frequent cases first
-        return np.array(value, np.float32)
-    if kind is int and dtype is not None and (dtype.is_floating or dtype is dtypes.int32 or dtype.is_complex):
-        return _exact_int(value, dtype)
     return _from_python(value, dtype)
 
 
@@ -264,8 +262,6 @@ def _convert_list(value: Any, dtype: Any = None, name: str | None = None, as_ref
 
 def _packed(value: Any, dtype: Any, name: str) -> Any:
     """A Pack of `value`; what is no tensor in it becomes a constant beneath the Pack, named by its position, as in TensorFlow."""
-    from engine.graph.default import get_default_graph
-
     with get_default_graph().name_scope(name) as scope:
         items = list(value)
         for i, item in enumerate(items):

@@ -74,6 +74,7 @@ class OpDef:
     ) -> None:
         self.name = signature.name
         self.signature = signature
+        self.default_name = signature.name.lstrip("_")  # of a node for which nobody gives a name
         self.ref_inputs = tuple(i for i, arg in enumerate(signature.inputs) if arg.is_ref and not arg.is_list)
         self.ufunc = ufunc
         self.kernel = kernel if ufunc is None else _ufunc_kernel(ufunc)
@@ -201,7 +202,18 @@ def set_builder(builder: Builder) -> None:
     _builder = builder
 
 
-_ops: dict[str, OpDef] = {}
+class _RawOps:
+    """Every op by its type name: ``raw.MatMul(a, b)``.  Looked up at the call, so blocks may refer to each other freely."""
+
+    def __getattr__(self, name: str) -> OpDef:
+        raise AttributeError(f"there is no op of type '{name}'")
+
+    def __dir__(self) -> list[str]:
+        return sorted(_ops)
+
+
+raw = _RawOps()
+_ops: dict[str, OpDef] = vars(raw)
 
 
 def op(
@@ -289,19 +301,3 @@ def lookup(op_type: str) -> OpDef | None:
 def all_ops() -> Iterator[OpDef]:
     """Every registered op, by name."""
     return iter(sorted(_ops.values(), key=lambda definition: definition.name))
-
-
-class _RawOps:
-    """Every op by its type name: ``raw.MatMul(a, b)``.  Looked up at the call, so blocks may refer to each other freely."""
-
-    def __getattr__(self, name: str) -> OpDef:
-        try:
-            return _ops[name]
-        except KeyError:
-            raise AttributeError(f"there is no op of type '{name}'") from None
-
-    def __dir__(self) -> list[str]:
-        return sorted(_ops)
-
-
-raw = _RawOps()

@@ -53,10 +53,13 @@ class ArgSpec:
     number_attr: str | None = None
     type_list_attr: str | None = None
     is_ref: bool = False
+    is_list: bool = field(init=False)
 
-    @property
-    def is_list(self) -> bool:
-        return self.number_attr is not None or self.type_list_attr is not None
+    def __post_init__(self) -> None:
+        is_list = self.number_attr is not None or self.type_list_attr is not None
+        object.__setattr__(
+            self, "is_list", is_list
+        )  # as a field it is quick to read, and nodes are built by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,11 @@ class AttrSpec:
     default: Any = None
     allowed: tuple[Any, ...] | None = None
     minimum: int | None = None
+    accepted: frozenset[Any] | None = field(init=False)  # `allowed`, to look things up in
+
+    def __post_init__(self) -> None:
+        accepted = None if self.allowed is None else frozenset(self.allowed)
+        object.__setattr__(self, "accepted", accepted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,8 @@ def view(node: StageNode, nodes: Mapping[str, StageNode]) -> Operation:
         node.device,
     )
     op._id = -1
-    op._inputs = [_Seen(nodes, name, slot) for name, slot in node.inputs]
-    op._control_inputs = []
+    op._inputs = tuple([_Seen(nodes, name, slot) for name, slot in node.inputs])
+    op._control_inputs = ()
     op._control_outputs = None
     op._original_op = None
     op._context = None

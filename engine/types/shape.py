@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, TypeAlias, overload
 
 from engine.types.dimension import Dimension, as_dimension
@@ -266,7 +267,11 @@ def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape:
     An unknown dimension against one greater than 1 is taken to be equal to it or 1, so the result has that size; against 1
     the result is unknown.  Raises ValueError, with both shapes, if they cannot be broadcast.
     """
-    x, y = as_shape(shape_x)._dims, as_shape(shape_y)._dims
+    return _broadcast(as_shape(shape_x)._dims, as_shape(shape_y)._dims)
+
+
+@lru_cache(maxsize=1024)  # a graph has few shapes, and asks this for each of its elementwise nodes
+def _broadcast(x: Dims, y: Dims) -> TensorShape:
     if x is None or y is None:
         return TensorShape.of(None)
     if x == y and None not in x:
@@ -282,6 +287,6 @@ def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape:
             dims.append(a)
         else:
             raise ValueError(
-                f"shapes {as_shape(shape_x)} and {as_shape(shape_y)} cannot be broadcast: {a} against {b}"
+                f"shapes {TensorShape.of(x)} and {TensorShape.of(y)} cannot be broadcast: {a} against {b}"
             )
     return TensorShape.of(tuple(dims))

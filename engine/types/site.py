@@ -1,7 +1,7 @@
 """Where in the user's program something was made.
 
-`capture` is on the path of building every node, so it keeps only (code object, instruction offset) pairs; lines, and the
-source text, are worked out when somebody asks.
+`stack` is on the path of building every node, so it keeps only code objects and instruction offsets; a `Site`, its lines, and the
+source text are worked out when somebody asks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Sequence
 from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -18,8 +17,21 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 _hidden: tuple[str, ...] = tuple(
     os.path.join(_ROOT, name) + os.sep for name in ("engine", "tracing", "workbench/host")
 )
-# By file name: hashing a code object reads all of its instructions.
-_is_user: dict[str, bool] = {}
+
+
+class _Files(dict[str, bool]):
+    """By file name, whether its frames are the user's.  (Hashing a code object would read all of its instructions.)"""
+
+    def __missing__(self, name: str) -> bool:
+        # Frozen modules and runpy are the interpreter's own start-up, under every script run with -m.
+        found = not name.startswith("<frozen") and not os.path.abspath(name).startswith(_hidden)
+        if len(self) > 100_000:
+            self.clear()
+        self[name] = found
+        return found
+
+
+_is_user = _Files()
 
 
 def hide(path_prefix: str) -> None:
@@ -27,15 +39,6 @@ def hide(path_prefix: str) -> None:
     global _hidden
     _hidden = (*_hidden, os.path.abspath(path_prefix) + (os.sep if path_prefix.endswith(os.sep) else ""))
     _is_user.clear()
-
-
-def _decide(name: str) -> bool:
-    # Frozen modules and runpy are the interpreter's own start-up, under every script run with -m.
-    known = not name.startswith("<frozen") and not os.path.abspath(name).startswith(_hidden)
-    if len(_is_user) > 100_000:
-        _is_user.clear()
-    _is_user[name] = known
-    return known
 
 
 class Frame(NamedTuple):
@@ -54,22 +57,24 @@ class Frame(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
+Captured = tuple[Any, ...]
+"""What `stack` gives: code object, offset, code object, offset, …: nothing that the garbage collector would have to visit."""
+
+
 class Site:
     """The user's stack when something was made, innermost frame first; the engine's own frames are left out."""
 
-    __slots__ = ("_frames", "_pairs")
+    __slots__ = ("_captured", "_frames")
 
-    def __init__(self, pairs: Sequence[Any] = (), frames: tuple[Frame, ...] | None = None) -> None:
-        self._pairs = (
-            pairs  # code object, offset, code object, offset, …: half the objects of a list of pairs
-        )
+    def __init__(self, captured: Captured = (), frames: tuple[Frame, ...] | None = None) -> None:
+        self._captured = captured
         self._frames = frames
 
     @property
     def frames(self) -> tuple[Frame, ...]:
         """The frames, innermost first."""
         if self._frames is None:
-            pairs = zip(self._pairs[::2], self._pairs[1::2])
+            pairs = zip(self._captured[::2], self._captured[1::2])
             self._frames = tuple(
                 Frame(code.co_filename, _line(code, lasti), code.co_name) for code, lasti in pairs
             )
@@ -101,22 +106,27 @@ def _line(code: CodeType, lasti: int) -> int:
 
 def capture(limit: int = 6) -> Site:
     """The site of the call being made: at most `limit` frames of the user's program, innermost first."""
-    pairs: list[Any] = []
-    frame: FrameType | None = sys._getframe(1)
-    known = _is_user
+    return Site(stack(1, limit))
+
+
+def stack(skip: int = 0, limit: int = 6) -> Captured:
+    """What `capture` makes a `Site` of.
+
+    skip: so many of the innermost frames, the caller's first, are known to be the engine's own, and are not looked at.
+    """
+    found: list[Any] = []
+    frame: FrameType | None = sys._getframe(1 + skip)
+    is_user = _is_user
     while frame is not None:
         code = frame.f_code
-        use = known.get(code.co_filename)
-        if use is None:
-            use = _decide(code.co_filename)
-        if use:
-            pairs.append(code)
-            pairs.append(frame.f_lasti)
+        if is_user[code.co_filename]:
+            found.append(code)
+            found.append(frame.f_lasti)
             limit -= 1
             if not limit:
                 break
         frame = frame.f_back
-    return Site(pairs)
+    return tuple(found)
 
 
 def stacklevel() -> int:
@@ -124,8 +134,7 @@ def stacklevel() -> int:
     frame: FrameType | None = sys._getframe(1)
     level = 1
     while frame is not None:
-        name = frame.f_code.co_filename
-        if _is_user.get(name) or (name not in _is_user and _decide(name)):
+        if _is_user[frame.f_code.co_filename]:
             return level
         frame = frame.f_back
         level += 1
