@@ -7,6 +7,7 @@ Switch, Merge, Enter, Exit and NextIteration; every stage and every token can be
 from __future__ import annotations
 
 from builtins import bool as _bool
+from os import environ as _environ
 
 from engine import device as _devices  # the package, before the function that has its name
 from engine.types import errors
@@ -129,6 +130,7 @@ from engine.op import layer_norm as _layer_norm
 from engine.op import operators as _operators
 from engine.op import sendrecv as _sendrecv
 from engine.op import function_ops as _function_ops
+from engine.op import queues as _queues
 from engine.op import stacks as _stacks
 from engine.op import tensor_arrays as _tensor_arrays
 from engine.op import sparse_training_ops as _sparse_training_ops
@@ -158,10 +160,11 @@ from engine import variable_def as _variable_def
 from engine.initializers import *
 from engine.variable_scope import *
 from engine.get_variable import *
+from engine.queue import *
 from engine.runtime.config import ConfigProto, GPUOptions, GraphOptions, RunOptions
 from engine.passes.settings import OptimizerOptions, RewriterConfig
 from engine.runtime.session import InteractiveSession, Session
-from engine import bitwise, function, initializers, logging, math, nn, random, sparse, test, train
+from engine import bitwise, function, initializers, logging, math, nn, queue, random, sparse, test, train
 
 bool = bool_
 
@@ -177,7 +180,11 @@ def executing_eagerly() -> _bool:
 
 
 def __getattr__(name: str) -> object:
-    """Protocol buffer classes under TensorFlow 1's names, imported when they are first asked for."""
+    """What is imported when it is first asked for: `debug`, and protocol buffer classes under TensorFlow 1's names."""
+    if name == "debug":
+        import importlib
+
+        return importlib.import_module("engine.debug")  # `from engine import debug` would ask here again
     if name == "RunMetadata":
         from tensorboard.compat.proto.config_pb2 import RunMetadata
 
@@ -187,3 +194,9 @@ def __getattr__(name: str) -> object:
 
         return graph_pb2.GraphDef if name == "GraphDef" else node_def_pb2.NodeDef
     raise AttributeError(f"module 'engine' has no attribute '{name}'")
+
+
+if "WORKBENCH_DEBUG" in _environ:  # a debugger may want to attach to this program
+    from engine.debug import listen_as_asked as _listen_as_asked
+
+    _listen_as_asked()

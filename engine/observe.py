@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import enum
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,12 @@ def _row(cls: type[T]) -> type[T]:
     return dataclass(slots=True, unsafe_hash=True)(cls)
 
 
+@dataclass_transform(frozen_default=True, eq_default=False)
+def _batch(cls: type[T]) -> type[T]:
+    """A dataclass that every step makes some of, each equal to itself alone: frozen for the type checker only, as `_row` is."""
+    return dataclass(slots=True, eq=False)(cls)
+
+
 class TraceLevel(enum.IntEnum):
     """How much the engine tells; each level includes the ones below it."""
 
@@ -53,13 +60,13 @@ class TraceLevel(enum.IntEnum):
     FULL = 3
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@_batch
 class StepInfo:
     """One `Session.run`.
 
     `id` is unique in the process and grows; `step` counts this session's runs from 1.  `site` are the user's stack frames at
     the call, innermost first.  `devices` are those that the stage's nodes are on.  `executor` is what runs it: "plan (python)",
-    or "interpreter: " with the reason why not a plan.
+    "plan (tape)" where there is machine code in it, or "interpreter: " with the reason why not a plan.
     """
 
     id: int
@@ -77,7 +84,18 @@ class StepInfo:
     executor: str = "interpreter"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@_batch
+class Pattern:
+    """What batches of executions have in common that differ in nothing but the times: who has it keeps nothing else twice.
+
+    Row i of such a batch started at `Executions.times[start[i]]` and ended at `times[end[i]]`.
+    """
+
+    start: Int64
+    end: Int64
+
+
+@_batch
 class Executions:
     """Node executions of one step, in the order in which they finished.
 
@@ -85,6 +103,9 @@ class Executions:
     `first` is the number of the batch's first row within the step (a long step comes in several batches); `node` indexes
     `stage.order`; `frame` is a frame id (0 is the root; `FrameEvent` says what the others are).  A dead node runs no kernel:
     its row has `dead` set and a zero duration.
+
+    Where a `pattern` is given, all batches that have it have the same of everything but `start_ns` and `end_ns`, which follow
+    from `times`.
     """
 
     device: str
@@ -96,6 +117,8 @@ class Executions:
     end_ns: Int64
     thread: Int32
     dead: Bool
+    pattern: Pattern | None = None
+    times: Int64 | None = None
 
     def __len__(self) -> int:
         return len(self.node)
@@ -225,6 +248,66 @@ class ResourceWrite:
     key: int = -1
 
 
+@_batch
+class WritePattern:
+    """What batches of resource writes have in common: columns of `ResourceWrite`, but for `version`, `at_ns`, and some summaries.
+
+    `summary` is None where it differs from batch to batch.
+    """
+
+    row: tuple[int, ...]
+    node: tuple[int, ...]
+    frame: tuple[int, ...]
+    iteration: tuple[int, ...]
+    container: tuple[str, ...]
+    resource: tuple[str, ...]
+    kind: tuple[str, ...]
+    nbytes: tuple[int, ...]
+    summary: tuple[str | None, ...]
+    key: tuple[int, ...]
+
+
+class ResourceWrites(Sequence[ResourceWrite]):
+    """A batch of resource writes in columns; as a sequence, their rows.
+
+    version, at_ns: a column each.  summaries: those that the pattern does not have, in order.
+    """
+
+    __slots__ = ("_rows", "at_ns", "pattern", "summaries", "version")
+
+    def __init__(
+        self, pattern: WritePattern, version: Sequence[int], at_ns: Int64, summaries: Sequence[str]
+    ) -> None:
+        self.pattern = pattern
+        self.version = version
+        self.at_ns = at_ns
+        self.summaries = summaries
+        self._rows: tuple[ResourceWrite, ...] | None = None
+
+    def rows(self) -> tuple[ResourceWrite, ...]:
+        """The writes one by one, made when they are first asked for."""
+        if self._rows is None:
+            same, others = self.pattern, iter(self.summaries)
+            summary = [next(others) if text is None else text for text in same.summary]
+            columns = (same.row, same.node, same.frame, same.iteration, same.container, same.resource)
+            more = (same.kind, self.version, self.at_ns.tolist(), same.nbytes, summary, same.key)
+            self._rows = tuple(map(ResourceWrite, *columns, *more))
+        return self._rows
+
+    @overload
+    def __getitem__(self, at: int) -> ResourceWrite: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[ResourceWrite]: ...
+    def __getitem__(self, at: int | slice) -> ResourceWrite | Sequence[ResourceWrite]:
+        return self.rows()[at]
+
+    def __iter__(self) -> Iterator[ResourceWrite]:
+        return iter(self.rows())
+
+    def __len__(self) -> int:
+        return len(self.pattern.row)
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """A tensor that went from one device to another under a rendezvous key."""
@@ -281,7 +364,7 @@ class Observer:
     def frames(self, step: StepInfo, batch: tuple[FrameEvent, ...]) -> None:
         """Frames and iterations began, were deferred, ended."""
 
-    def resource_writes(self, step: StepInfo, batch: tuple[ResourceWrite, ...]) -> None:
+    def resource_writes(self, step: StepInfo, batch: Sequence[ResourceWrite]) -> None:
         """Resources changed."""
 
     def transfers(self, step: StepInfo, batch: tuple[Transfer, ...]) -> None:

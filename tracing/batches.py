@@ -1,57 +1,46 @@
 """The observer's batches as columns, and back.
 
 Each kind of batch has one row in `KINDS`: its name in the database, how several batches become columns, and how columns become
-a batch again.  Batches that already are arrays keep them; batches that are tuples of rows (frame events, resource writes,
-transfers, allocations) become a column a field, strings as numbers into a table of the distinct ones.
+a batch again.  Batches that already are arrays keep them; for batches that are tuples of rows see `tracing.rows`.
 """
 
 from __future__ import annotations
 
-import enum
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
-from itertools import pairwise, repeat
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from engine.observe import (
-    Allocation,
-    Executions,
-    FrameChange,
-    FrameEvent,
-    Health,
-    ResourceWrite,
-    Tokens,
-    Totals,
-    Transfer,
-    Value,
-)
+from engine.observe import Allocation, Executions, FrameEvent, Health, Tokens, Totals, Transfer, Value
 from tracing.devices import AliveTensor, DeviceState, StreamState
 from tracing.errors import ColumnsError
-
-Array = npt.NDArray[Any]
-Columns = dict[str, Array]
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How one kind of batch is stored: `write` joins batches into columns, `read` joins such columns into one batch.
-
-    `read` raises ColumnsError, LookupError, ValueError or TypeError for columns that it did not write.
-    """
-
-    name: str
-    write: Callable[[Sequence[Any]], Columns]
-    read: Callable[[Sequence[Columns]], Any]
-
+from tracing.kinds import Array, Columns, Kind, byte_strings, pattern_of, texts_of
+from tracing.rows import RESOURCE_WRITES, rows
 
 # Executions: `end` as a duration, which is smaller; `first` and the batches' lengths, because rows of several devices interleave.
+# Those of a pattern have their different times instead, and which of these are a row's start and end.
 
 
 def _write_executions(batches: Sequence[Executions]) -> Columns:
+    pattern = batches[0].pattern
+    if len(batches) == 1 and pattern is not None:
+        (batch,) = batches
+        return {
+            "device": byte_strings([batch.device]),
+            "first": np.array([batch.first], np.int64),
+            "count": np.array([len(batch)], np.int64),
+            "node": batch.node,
+            "frame": batch.frame,
+            "iteration": batch.iteration,
+            "thread": batch.thread,
+            "dead": batch.dead,
+            "start_at": pattern.start,
+            "end_at": pattern.end,
+            **_own_executions(batch),
+        }
     start = _join([batch.start_ns for batch in batches])
     return {
         "device": byte_strings([batches[0].device]),
@@ -65,6 +54,11 @@ def _write_executions(batches: Sequence[Executions]) -> Columns:
         "thread": _join([batch.thread for batch in batches]),
         "dead": _join([batch.dead for batch in batches]),
     }
+
+
+def _own_executions(batch: Executions) -> Columns:
+    assert batch.times is not None
+    return {"times": batch.times}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,14 +76,23 @@ def read_executions(columns: Columns) -> StoredExecutions:
         raise ColumnsError("a batch of executions is damaged: its parts do not add up")
     within = np.arange(len(node)) - np.repeat(np.cumsum(count) - count, count)
     row = np.repeat(first, count) + within
+    if "times" in columns:
+        times, start_at, end_at = columns["times"], columns["start_at"], columns["end_at"]
+        for at in (start_at, end_at):
+            if at.shape != node.shape or (len(at) and not 0 <= at.min() <= at.max() < len(times)):
+                raise ColumnsError("a batch of executions is damaged: its times do not add up")
+        start_ns, end_ns = times[start_at], times[end_at]
+    else:
+        start_ns = columns["start_ns"]
+        end_ns = start_ns + columns["duration_ns"]
     batch = Executions(
         device=texts_of(columns["device"])[0],
         first=int(first[0]) if len(first) else 0,
         node=node,
         frame=columns["frame"],
         iteration=columns["iteration"],
-        start_ns=columns["start_ns"],
-        end_ns=columns["start_ns"] + columns["duration_ns"],
+        start_ns=start_ns,
+        end_ns=end_ns,
         thread=columns["thread"],
         dead=columns["dead"],
     )
@@ -269,68 +272,6 @@ class Dropped:
     nbytes: int
 
 
-# Rows: tuples of small dataclasses.
-
-
-def _rows(name: str, cls: type[Any]) -> Kind:
-    """A kind whose batches are tuples of `cls`, a dataclass of ints, bools, strings and enums.
-
-    A column that is not there was not in the schema when the run was written: its cells are the field's default.
-    """
-    kinds = {field.name: str(field.type) for field in fields(cls)}
-    defaults = {field.name: field.default for field in fields(cls) if field.default is not MISSING}
-
-    def write(batches: Sequence[Sequence[Any]]) -> Columns:
-        rows = [row for batch in batches for row in batch]
-        columns: Columns = {}
-        for field_name, kind in kinds.items():
-            cells = [getattr(row, field_name) for row in rows]
-            if kind == "int":
-                columns[field_name] = np.array(cells, np.int64)
-            elif kind == "bool":
-                columns[field_name] = np.array(cells, np.bool_)
-            else:
-                texts = [cell.value if isinstance(cell, enum.Enum) else cell for cell in cells]
-                table = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-                columns[field_name] = np.array([table[text] for text in texts], np.int64)
-                columns[field_name + ":texts"] = byte_strings(table)
-        return columns
-
-    def read(parts: Sequence[Columns]) -> tuple[Any, ...]:
-        return tuple(row for columns in parts for row in read_part(columns))
-
-    def read_part(columns: Columns) -> Iterator[Any]:
-        cells: list[Any] = []
-        for field_name, kind in kinds.items():
-            if field_name not in columns and field_name in defaults:
-                cells.append(repeat(defaults[field_name], len(cells[0])))
-                continue
-            found = columns[field_name].tolist()
-            if kind not in ("int", "bool"):
-                table: list[Any] = texts_of(columns[field_name + ":texts"])
-                if kind == "FrameChange":
-                    table = [FrameChange(text) for text in table]
-                if found and not 0 <= min(found) <= max(found) < len(table):
-                    raise ColumnsError(f"a batch of {name} is damaged: a text is missing")
-                found = [table[i] for i in found]
-            cells.append(found)
-        return (cls(*row) for row in zip(*cells, strict=True))
-
-    return Kind(name, write, read)
-
-
-def byte_strings(texts: Sequence[str] | Mapping[str, Any]) -> Array:
-    """Texts as a column of UTF-8 byte strings (lone surrogates, which stand for bytes that are not Unicode, travel too)."""
-    array = np.empty(len(texts), object)
-    array[:] = [text.encode("utf-8", "surrogatepass") for text in texts]
-    return array
-
-
-def texts_of(column: Array) -> list[str]:
-    """The texts that `byte_strings` made a column of."""
-    return [item.decode("utf-8", "surrogatepass") for item in column.tolist()]
-
-
 def _join(arrays: list[Array]) -> Array:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
@@ -355,16 +296,22 @@ def _read_devices(parts: Sequence[Columns]) -> tuple[DeviceState, ...]:
     return tuple(DeviceState(**row) for row in rows)
 
 
-EXECUTIONS = Kind("executions", _write_executions, _read_executions)
-HEALTH = Kind("health", _write_health, _read_health)
-TOKENS = Kind("tokens", _write_tokens, _read_tokens)
+EXECUTIONS = Kind(
+    "executions",
+    _write_executions,
+    _read_executions,
+    frozenset({"start_ns", "duration_ns", "times"}),
+    pattern_of,
+    _own_executions,
+)
+HEALTH = Kind("health", _write_health, _read_health, frozenset({"minimum", "maximum", "mean", "nan", "inf"}))
+TOKENS = Kind("tokens", _write_tokens, _read_tokens, frozenset())
 VALUES = Kind("values", _write_values, _read_values)
 TOTALS = Kind("totals", _write_totals, _read_totals)
-FRAMES = _rows("frames", FrameEvent)
-RESOURCE_WRITES = _rows("resource_writes", ResourceWrite)
-TRANSFERS = _rows("transfers", Transfer)
-ALLOCATIONS = _rows("allocations", Allocation)
-DROPPED = _rows("dropped", Dropped)
+FRAMES = rows("frames", FrameEvent)
+TRANSFERS = rows("transfers", Transfer, "key", "key:texts", "sent_ns", "received_ns")
+ALLOCATIONS = rows("allocations", Allocation, "at_ns", "nbytes", "in_use")
+DROPPED = rows("dropped", Dropped)
 DEVICES = Kind("devices", _write_devices, _read_devices)
 
 _ALL = (

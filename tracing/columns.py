@@ -3,7 +3,7 @@
 A batch is a mapping from names to NumPy arrays; their shapes are free, they need not even be of one length.  A blob says all
 about itself::
 
-    b"DFC1"  header length (uint32)  header (JSON)  payload (zlib)
+    b"DFC1"  header length (uint32)  header (JSON)  payload (zlib; as it is where the header has its CRC-32 as "plain")
 
 The header lists for every column its name, dtype, shape, and how its bytes lie in the payload:
 
@@ -12,6 +12,7 @@ The header lists for every column its name, dtype, shape, and how its bytes lie 
 `same`      one element that stands for all
 `narrow`    integers, in a smaller integer type that holds them
 `delta`     integers, as the differences between neighbours, in a smaller type; the first element is in the header
+`sparse`    as `delta`, of differences that are 0 for the most part: which are not, as bits, and these
 `bits`      booleans, eight to a byte
 `bytes`     byte strings (an object array): their lengths, then their contents
 ==========  ====================================================================================================
@@ -26,6 +27,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -38,48 +40,45 @@ Array = npt.NDArray[Any]
 
 _MAGIC = b"DFC1"
 _PREFIX = struct.Struct("<4sI")
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 _LEVEL = 1  # higher levels take several times as long on time stamps and save a few percent
 _NARROW = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32"))
 _LIMITS = tuple((int(np.iinfo(d).min), int(np.iinfo(d).max), d) for d in _NARROW)
 _MAX_BYTES = 1 << 34  # a header that promises more than 16 GiB is damaged
 _MAX_RANK = 64
-_REMEMBERED = 1 << 16  # bytes: larger columns are packed anew
+_SMALL = 512  # bytes: of a smaller column it does not pay to find out how it can be stored in less
 
 
-Memory = dict[str, tuple[Any, list[Any], list[bytes]]]
-"""What columns were packed before, by name: their elements, how they were described, their bytes."""
+@lru_cache(maxsize=1024)
+def _small(name: str, dtype: str, shape: tuple[int, ...]) -> str:
+    return _to_json([name, dtype, shape, "raw"])
 
 
-def pack(columns: Mapping[str, npt.ArrayLike], memory: Memory | None = None) -> bytes:
+def pack(columns: Mapping[str, npt.ArrayLike], *, plain: bool = False) -> bytes:
     """The columns as a blob.
 
-    memory: kept by who packs many batches of one kind.  Most columns of a step are those of the step before it, and what is
-        known of those is not worked out again.
+    plain: for a small batch, of which there are many: it is not compressed, and its smallest columns are stored as they are.
 
     Arrays may have any shape and any dtype that is a number, a bool, one of ml_dtypes, or object (whose elements must be
     `bytes`).  Raises TypeError for others.
     """
-    described: list[list[Any]] = []
+    described: list[str] = []
     payload: list[bytes] = []
     for name, column in columns.items():
         array = np.asarray(column)
-        if memory is None or array.nbytes > _REMEMBERED:
-            described.append([name, *_encode(array, payload)])
-            continue
-        elements = (
-            array.dtype,
-            array.shape,
-            array.reshape(-1).tolist() if array.dtype.hasobject else array.tobytes(),
-        )
-        known = memory.get(name)
-        if known is None or known[0] != elements:
-            pieces: list[bytes] = []
-            known = memory[name] = elements, [name, *_encode(array, pieces)], pieces
-        described.append(known[1])
-        payload.extend(known[2])
+        dtype = _names.get(array.dtype) if plain and array.nbytes <= _SMALL else None
+        if dtype is not None and array.dtype.isnative:
+            payload.append(_planes(np.ascontiguousarray(array).reshape(-1)))
+            described.append(_small(name, dtype, array.shape))
+        else:
+            described.append(_to_json([name, *_encode(array, payload)]))
     body = b"".join(payload)
-    header = json.dumps({"bytes": len(body), "columns": described}, separators=(",", ":")).encode()
-    return _PREFIX.pack(_MAGIC, len(header)) + header + zlib.compress(body, _LEVEL)
+    about = f'{{"bytes":{len(body)},"columns":[{",".join(described)}]'
+    if plain:
+        header = f'{about},"plain":{zlib.crc32(body)}}}'.encode()
+        return b"".join((_PREFIX.pack(_MAGIC, len(header)), header, body))
+    header = f"{about}}}".encode()
+    return b"".join((_PREFIX.pack(_MAGIC, len(header)), header, zlib.compress(body, _LEVEL)))
 
 
 def unpack(blob: bytes) -> dict[str, Array]:
@@ -138,6 +137,13 @@ def _encode_integers(flat: Array, payload: list[bytes]) -> list[Any]:
         steps = np.subtract(signed[1:], signed[:-1])
         small = _narrowest(steps)
     if small.itemsize < plain.itemsize:
+        which = np.flatnonzero(steps)
+        if 2 * len(which) < len(steps):
+            at = np.zeros(len(steps), np.bool_)
+            at[which] = True
+            payload.append(np.packbits(at).tobytes())
+            payload.append(_planes(steps[which].astype(small)))
+            return ["sparse", _names[small], int(flat.view(np.int64)[0])]
         payload.append(_planes(steps.astype(small)))
         return ["delta", _names[small], int(flat.view(np.int64)[0])]
     if plain.itemsize < flat.dtype.itemsize:
@@ -171,7 +177,10 @@ def _all_same(flat: Array) -> bool:
 
 
 def _narrowest(flat: Array) -> np.dtype[Any]:
-    low, high = int(flat.min()), int(flat.max())
+    first = int(flat[0])
+    if not -(1 << 31) <= first < 1 << 32:  # as times are
+        return flat.dtype
+    low, high = int(np.minimum.reduce(flat)), int(np.maximum.reduce(flat))
     for least, most, dtype in _LIMITS:
         if least <= low and high <= most:
             return dtype
@@ -179,7 +188,7 @@ def _narrowest(flat: Array) -> np.dtype[Any]:
 
 
 def _planes(flat: Array) -> bytes:
-    size = flat.dtype.itemsize
+    size = flat.itemsize
     if size == 1 or flat.size < 2:
         return flat.tobytes()
     return flat.view(np.uint8).reshape(-1, size).T.tobytes()
@@ -188,8 +197,8 @@ def _planes(flat: Array) -> bytes:
 # Reading.
 
 
-def _header(blob: bytes) -> tuple[list[Any], int, int]:
-    """The descriptions of the columns, the size of the payload, and where it begins."""
+def _header(blob: bytes) -> tuple[list[Any], int, int, Any]:
+    """The descriptions of the columns, the size of the payload, where it begins, and its checksum if it is plain."""
     if len(blob) < _PREFIX.size:
         raise ColumnsError(f"a batch of columns is cut short: {len(blob)} bytes")
     magic, length = _PREFIX.unpack_from(blob)
@@ -205,11 +214,18 @@ def _header(blob: bytes) -> tuple[list[Any], int, int]:
         raise ColumnsError("the header of a batch of columns is damaged")
     if not all(isinstance(row, list) and len(row) >= 4 and isinstance(row[0], str) for row in described):
         raise ColumnsError("the header of a batch of columns is damaged")
-    return described, size, start
+    return described, size, start, header.get("plain")
 
 
 def _open(blob: bytes) -> tuple[list[Any], bytes]:
-    described, size, start = _header(blob)
+    described, size, start, plain = _header(blob)
+    if plain is not None:
+        body = blob[start:]
+        if len(body) != size:
+            raise ColumnsError(f"a batch of columns is cut short: {len(body)} of {size} bytes")
+        if zlib.crc32(body) != plain:
+            raise ColumnsError("a batch of columns is damaged: its checksum is another one")
+        return described, body
     decompressor = zlib.decompressobj()
     try:
         body = decompressor.decompress(blob[start:], size + 1)
@@ -250,8 +266,15 @@ def _decode(
     if how == "narrow":
         array, at = _take(body, at, count, small)
         return array.astype(dtype).reshape(shape), at
-    if how == "delta":
-        steps, at = _take(body, at, count - 1, small)
+    if how in ("delta", "sparse"):
+        if how == "delta":
+            steps, at = _take(body, at, count - 1, small)
+        else:
+            packed, at = _take(body, at, (count + 6) // 8, np.dtype(np.uint8))
+            there = np.unpackbits(packed, count=count - 1).astype(np.bool_)
+            found, at = _take(body, at, int(np.count_nonzero(there)), small)
+            steps = np.zeros(count - 1, small)
+            steps[there] = found
         sums = np.empty(count, np.int64)
         sums[0] = details[1]
         sums[1:] = steps

@@ -1,4 +1,8 @@
-"""The database of a run, opened for reading: every failure is a RunError that says which run and what is wrong with it."""
+"""The database of a run, opened for reading: every failure is a RunError that says which run and what is wrong with it.
+
+What is in the run's journal and not yet in the database (`tracing.journal`) is read as if it were: rows of the journal are put
+into temporary tables, in memory, and temporary views with the names of the database's tables have the rows of both.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,39 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tracing import schema
 from tracing.errors import RunError
+from tracing.journal import JournalFile, records
 
 # A damaged database makes Python fail to decode even SQLite's message about it.
 _DAMAGED = (sqlite3.Error, UnicodeDecodeError, OverflowError)
+
+
+def _joining() -> Iterator[str]:
+    """Statements that make the tables for the journal's rows, and the views of both.
+
+    A row of the journal counts until it is in the database, as of the moment at which a query reads it.
+    """
+    for table in schema.JOURNALED:
+        names = ", ".join(schema.columns_of(table))
+        later = "WHERE sequence > (SELECT sequence FROM main.moved)"
+        yield f"CREATE TEMP TABLE journal_{table} AS SELECT 0 AS sequence, {names} FROM main.{table} WHERE 0"
+        yield (
+            f"CREATE TEMP VIEW {table} AS SELECT {names} FROM main.{table} "
+            f"WHERE id NOT IN (SELECT id FROM temp.journal_{table} {later}) "
+            f"UNION ALL SELECT {names} FROM temp.journal_{table} {later}"
+        )
+
+
+_JOIN = tuple(_joining())
+_ADD = {
+    table: f"INSERT INTO temp.journal_{table} VALUES (?, {', '.join('?' * len(columns))})"
+    for table, columns in schema.JOURNALED.items()
+}
 
 
 class Database:
@@ -30,6 +58,9 @@ class Database:
         self.path = file.parent
         self._lock = threading.Lock()
         self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._journal = JournalFile(self.path)
+        self._journal_was: Any = (0, b"")
+        self._joined = False  # whether there are temporary tables and views
         self._connection = self._open()
         try:
             self.version = self._check()
@@ -53,6 +84,44 @@ class Database:
             raise RunError(f"{self.path} cannot be read: {error}") from error
         except _DAMAGED as error:
             raise self.damaged(self.file.name, error) from error
+
+    def look(self) -> Any:
+        """Something that changes whenever the database or its journal does; from now on queries see what they have now.
+
+        Costs some microseconds when nothing has changed.
+        """
+        # The journal first: what leaves it in between is found in the database, and counts once.
+        seen = self._journal.look() if self.version >= 4 else self._journal_was
+        if seen != self._journal_was:
+            data = self._journal.read()
+            try:
+                with self._lock:
+                    self._join(data)
+            except _DAMAGED as error:
+                raise self.damaged(self.file.name, error) from error
+            self._journal_was = seen
+        return self.query("PRAGMA data_version")[0][0], seen
+
+    def _join(self, journal: bytes) -> None:
+        """Put what is in the journal alone beside what is in the database."""
+        if not journal and not self._joined:
+            return
+        execute = self._connection.execute
+        if not self._joined:
+            execute("PRAGMA temp_store = MEMORY")
+            for statement in _JOIN:
+                execute(statement)
+            self._joined = True
+        execute("BEGIN")
+        try:
+            moved = execute("SELECT sequence FROM main.moved").fetchone()
+            for table in schema.JOURNALED:
+                execute(f"DELETE FROM temp.journal_{table}")
+            for sequence, rows in records(journal, moved[0] if moved and isinstance(moved[0], int) else 0):
+                for table, values in rows:
+                    execute(_ADD[table], (sequence, *values))
+        finally:
+            execute("COMMIT")
 
     def json(self, text: Any) -> Any:
         """The value of a JSON text in the database."""

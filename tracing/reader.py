@@ -31,13 +31,15 @@ from engine.observe import (
 )
 from engine.passes.stage import Stage
 from tracing import batches, columns, directory
-from tracing.batches import Dropped, Kind
+from tracing.batches import Dropped
 from tracing.database import Database
 from tracing.dead_path import DeadPath, Ran, dead_path
 from tracing.devices import DeviceState
-from tracing.errors import RunError
+from tracing.errors import ColumnsError, RunError
 from tracing.frames import FrameTree, recorded_frames
 from tracing.histograms import Histogram
+from tracing.kinds import Columns, Kind
+from tracing.rows import RESOURCE_WRITES
 from tracing.stacks import Contents, recorded_contents
 from tracing.stages import RecordedFrame, frames_from_json, unpack_stage
 
@@ -45,6 +47,7 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 _KEPT_STAGES = 16
+_KEPT_BASES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +132,14 @@ class Run:
         self.schema_version = database.version
         self._database = database
         self._lock = threading.RLock()
-        self._version: int = -1
+        self._version: Any = None
         self._meta: dict[str, Any] = {}
         self._alive = False
         self._last = 0
         self._steps: dict[int, StepRow] = {}
         self._sites: dict[int, tuple[RecordedFrame, ...]] = {}
         self._load_stage = lru_cache(maxsize=_KEPT_STAGES)(self._read_stage)
+        self._load_base = lru_cache(maxsize=_KEPT_BASES)(self._read_base)
         try:
             self.refresh()
         except BaseException:
@@ -161,8 +165,8 @@ class Run:
         Costs some microseconds when there was nothing: a screen may ask several times a second.
         """
         with self._lock:
-            version: int = self._database.query("PRAGMA data_version")[0][0]
-            changed = version != self._version
+            version = self._database.look()
+            changed: bool = version != self._version
             if changed:
                 self._read_new()
                 self._version = version
@@ -344,7 +348,7 @@ class Run:
 
     def resource_writes(self, step_id: int) -> tuple[ResourceWrite, ...]:
         """The changes that a step made to variables and other resources, in order."""
-        return self._read_rows(step_id, batches.RESOURCE_WRITES)
+        return self._read_rows(step_id, RESOURCE_WRITES)
 
     def transfers(self, step_id: int) -> tuple[Transfer, ...]:
         """The tensors that crossed devices in a step."""
@@ -411,13 +415,19 @@ class Run:
             row = StepRow(
                 finished=finished is not None,
                 site=() if site_id is None else self._site(site_id),
-                fetches=tuple(self._database.json(fetches)),
-                feeds=tuple(self._database.json(feeds)),
-                targets=tuple(self._database.json(targets)),
+                fetches=self._names(fetches),
+                feeds=self._names(feeds),
+                targets=self._names(targets),
                 **dict(zip(_PLAIN, plain)),
             )
             found.append((finished or 0, row))
         return found
+
+    def _names(self, text: Any) -> tuple[str, ...]:
+        names = self._database.json(text)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise self._database.damaged("the names of a step's fetches", ValueError(f"{text!r:.80}"))
+        return tuple(names)
 
     def _site(self, site_id: int) -> tuple[RecordedFrame, ...]:
         found = self._sites.get(site_id)
@@ -439,11 +449,22 @@ class Run:
         except ValueError as error:
             raise self._database.damaged(f"stage {stage_id}", error) from error
 
-    def _parts(self, step_id: int, kind: Kind) -> list[batches.Columns]:
+    def _parts(self, step_id: int, kind: Kind) -> list[Columns]:
+        base = "base_id" if self.schema_version >= 4 else "NULL"
         rows = self._database.query(
-            "SELECT data FROM batches WHERE step_id = ? AND kind = ? ORDER BY id", (step_id, kind.name)
+            f"SELECT data, {base} FROM batches WHERE step_id = ? AND kind = ? ORDER BY id",
+            (step_id, kind.name),
         )
-        return [columns.unpack(data) for (data,) in rows]
+        return [
+            columns.unpack(data) if base_id is None else {**self._load_base(base_id), **columns.unpack(data)}
+            for data, base_id in rows
+        ]
+
+    def _read_base(self, base_id: int) -> Columns:
+        rows = self._database.query("SELECT data FROM bases WHERE id = ?", (base_id,))
+        if not rows:
+            raise ColumnsError(f"what it has in common with other steps, base {base_id}, is not there")
+        return columns.unpack(rows[0][0])
 
     def _read(self, step_id: int, kind: Kind) -> Any:
         try:

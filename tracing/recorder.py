@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,19 +36,25 @@ from engine.observe import (
     Value,
 )
 from engine.passes.stage import Stage
-from tracing import batches, columns, directory
-from tracing.batches import Kind
+from tracing import batches, directory
 from tracing.capture import VALUE_BUDGET, VALUE_CAP, Budget
 from tracing.catalogue import Catalogue
+from tracing.common import Common
 from tracing.devices import device_states, worth_telling
 from tracing.environment import describe
 from tracing.histograms import Histogram
+from tracing.kinds import Kind
+from tracing.later import Later
 from tracing.pending import PendingStep
+from tracing.rows import RESOURCE_WRITES
 from tracing.tensorboard import TensorBoardWriter, ToldStep
 from tracing.writer import RunWriter
 
 SPILL_BYTES = 16 << 20
 """A step that has told more than this before it ends is written in parts."""
+
+EVENT_SECONDS = 1.0
+"""How long after a step's end it is written into the event file, which takes longer than many a step."""
 
 # About how much memory a row of each kind takes while it is kept.
 _ROW_BYTES = {
@@ -69,8 +75,8 @@ COUNTERS = (
     "observe_ns",  # taking in what steps tell
     "values_ns",  # choosing and copying captured values
     "stages_ns",  # writing stages
-    "write_ns",  # compressing and writing steps, and
-    "tensorboard_ns",  # of that, into the event file
+    "write_ns",  # packing and writing steps
+    "tensorboard_ns",  # writing steps into the event file, later
     "logged_ns",  # writing scalars and histograms
     "captured",
     "captured_bytes",
@@ -109,8 +115,9 @@ class Recorder(Observer):
         self._lock = threading.Lock()
         self._counters = dict.fromkeys(COUNTERS, 0)
         self._steps: dict[int, PendingStep] = {}
-        self._packed: dict[tuple[str, str], columns.Memory] = {}
+        self._common = Common(writer)
         self._catalogue = Catalogue(writer, tensorboard)
+        self._later = Later(self._describe, self._give_up, EVENT_SECONDS)
         _recorders.add(self)
 
     @classmethod
@@ -162,13 +169,14 @@ class Recorder(Observer):
                 self._catalogue.stage(stage)
 
     def step_begin(self, step: StepInfo) -> None:
-        with _Work(self, "observe_ns") as on:
+        work = _Work(self, "observe_ns")
+        with work as on:
             if on:
                 stage_id = self._catalogue.stage(step.stage)
                 pending = PendingStep(step, stage_id, self._catalogue.site(step.site))
                 if self._tensorboard is not None and self._tensorboard.chooses(stage_id, len(step.stage)):
                     pending.events = ToldStep(step)
-                self._steps[step.id] = pending
+                self._steps[step.id] = work.pending = pending
 
     def executions(self, step: StepInfo, batch: Executions) -> None:
         with _Work(self, "observe_ns", step) as pending:
@@ -206,8 +214,8 @@ class Recorder(Observer):
                 record.captured_bytes += kept_bytes
                 record.dropped += len(dropped)
                 record.dropped_bytes += dropped_bytes
-                self._count(captured=len(kept), captured_bytes=kept_bytes)
-                self._count(dropped=len(dropped), dropped_bytes=dropped_bytes)
+                self._count({"captured": len(kept), "captured_bytes": kept_bytes})
+                self._count({"dropped": len(dropped), "dropped_bytes": dropped_bytes})
                 self._keep(pending, batches.DROPPED, dropped)
                 self._keep(pending, batches.VALUES, kept, kept_bytes)
 
@@ -221,10 +229,10 @@ class Recorder(Observer):
                         pending.record.iterations += 1
                 self._keep(pending, batches.FRAMES, batch)
 
-    def resource_writes(self, step: StepInfo, batch: tuple[ResourceWrite, ...]) -> None:
+    def resource_writes(self, step: StepInfo, batch: Sequence[ResourceWrite]) -> None:
         with _Work(self, "observe_ns", step) as pending:
             if pending is not None:
-                self._keep(pending, batches.RESOURCE_WRITES, batch)
+                self._keep(pending, RESOURCE_WRITES, batch)
 
     def transfers(self, step: StepInfo, batch: tuple[Transfer, ...]) -> None:
         with _Work(self, "observe_ns", step) as pending:
@@ -247,10 +255,13 @@ class Recorder(Observer):
                 if error is not None:
                     record.error = in_words(error)
                     record.error_node = getattr(getattr(error, "op", None), "name", None)
-                blobs = pending.take(self._packed)
-                record.recorder_ns = pending.cost_ns + time.perf_counter_ns() - began_ns
-                self._writer.end_step(record, blobs, self.counters)
-                self._describe(pending)
+                blobs = pending.take(self._common)
+                pending.ended = True
+                counters = self._count(pending.costs)
+                record.recorder_ns = sum(pending.costs.values()) + time.perf_counter_ns() - began_ns
+                self._writer.end_step(record, blobs, counters)
+                if pending.events is not None:
+                    self._later.put(pending.events)
         self._steps.pop(step.id, None)
 
     # What the user's program logs.
@@ -284,8 +295,10 @@ class Recorder(Observer):
             self.closed = True
         observe.uninstall(self)
         try:
+            self._later.finish()
             for pending in list(self._steps.values()):
-                self._writer.spill(pending.record, pending.take(self._packed))
+                self._count(pending.costs)
+                self._writer.spill(pending.record, pending.take(self._common))
             if self.failure is not None:
                 self._writer.put_meta({"recorder_error": in_words(self.failure)})
             self._writer.finish(state, error, self.counters)
@@ -301,20 +314,22 @@ class Recorder(Observer):
         if len(batch):
             pending.add(kind, batch, nbytes + len(batch) * _ROW_BYTES[kind.name], device)
             if pending.nbytes > SPILL_BYTES:
-                self._writer.spill(pending.record, pending.take(self._packed))
+                self._writer.spill(pending.record, pending.take(self._common))
 
-    def _describe(self, pending: PendingStep) -> None:
-        """Write the step into the event file, if it is one of those."""
-        if self._tensorboard is not None and pending.events is not None:
+    def _describe(self, told: ToldStep) -> None:
+        """Write a step into the event file."""
+        if self._tensorboard is not None:
             began_ns = time.perf_counter_ns()
-            stage_ids = [self._catalogue.stage(stage) for stage in pending.info.stage.chain()]
-            self._tensorboard.step(pending.events, stage_ids)
-            self._count(tensorboard_ns=time.perf_counter_ns() - began_ns)
+            stage_ids = [self._catalogue.stage(stage) for stage in told.info.stage.chain()]
+            self._tensorboard.step(told, stage_ids)
+            self._count({"tensorboard_ns": time.perf_counter_ns() - began_ns})
 
-    def _count(self, **amounts: int) -> None:
+    def _count(self, amounts: Mapping[str, int]) -> Mapping[str, int]:
+        """Add to the counters; returns what they are then."""
         with self._lock:
             for name, amount in amounts.items():
                 self._counters[name] += amount
+            return self._counters.copy()
 
     def _give_up(self, problem: BaseException) -> None:
         if self.failure is None:
@@ -328,6 +343,8 @@ class Recorder(Observer):
         self._lock = threading.Lock()
         self._steps.clear()
         self._catalogue.forget_after_fork()
+        self._common.forget_after_fork()
+        self._later.forget()
         self._writer.forget_after_fork()
         if self._tensorboard is not None:
             self._tensorboard.forget_after_fork()
@@ -341,28 +358,30 @@ class _Work:
     stopped, or the step began before it was there.
     """
 
-    __slots__ = ("_began", "_counter", "_pending", "_recorder", "_step")
+    __slots__ = ("_began", "_counter", "_recorder", "_step", "pending")
 
     def __init__(self, recorder: Recorder, counter: str, step: StepInfo | None = None) -> None:
         self._recorder = recorder
         self._counter = counter
         self._step = step
-        self._pending: Any = None
+        self.pending: Any = None
 
     def __enter__(self) -> Any:
         self._began = time.perf_counter_ns()
         recorder = self._recorder
         if recorder.failure is None and not recorder.closed:
-            self._pending = True if self._step is None else recorder._steps.get(self._step.id)
-        return self._pending
+            self.pending = True if self._step is None else recorder._steps.get(self._step.id)
+        return self.pending
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         took = time.perf_counter_ns() - self._began
-        if isinstance(self._pending, PendingStep):
-            self._pending.cost_ns += took
-        self._recorder._count(**{self._counter: took})
+        pending, counter = self.pending, self._counter
+        if type(pending) is PendingStep and not pending.ended:
+            pending.costs[counter] = pending.costs.get(counter, 0) + took  # counted when the step has ended
+        else:
+            self._recorder._count({counter: took})
         if isinstance(problem, Exception):
             if not self._recorder.closed:  # else another thread has just ended the recording
                 self._recorder._give_up(problem)

@@ -5,9 +5,11 @@ changed once it has been released: a change of the schema is a new version, and 
 
 Version 2: resource writes say which item changed (`key`), and of a stack which element came or went (before: the whole stack).
 Version 3: steps say what ran them (`executor`), and have totals where not all executions were recorded.
+Version 4: a batch may name a base, whose columns it has too; and what has just been said is in the journal beside the database
+(`tracing.journal`) before it is here.
 
-Everything that belongs to a step is committed in one transaction when the step ends.  What a long step tells before that is
-written early, in chunks, under a row of `steps` whose `finished` is null.
+Everything that belongs to a step is in one record of the journal, and is committed in one transaction.  What a long step tells
+before it ends is written early, in chunks, under a row of `steps` whose `finished` is null.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ from typing import Final
 
 FILE_NAME: Final = "run.sqlite"
 APPLICATION_ID: Final = 0x44465742  # "DFWB"
-VERSION: Final = 3
+VERSION: Final = 4
 
 TABLES: Final = """
 -- What the run is: values are JSON.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
--- Sums over the run, kept up to date in every step's transaction: what recording cost, what was dropped.
+-- Sums over the run, as of the last step that is here: what recording cost, what was dropped.
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
 -- One row a stage; `data` is tracing.stages' blob; `before_id` the stage it was made from.
@@ -67,11 +69,16 @@ CREATE TABLE steps (
     executor TEXT NOT NULL
 );
 
--- What a step told, one or more rows a kind (and a device, for executions); `data` is tracing.columns' blob.
+-- What a step told, one or more rows a kind (and a device, for executions); `data` is tracing.columns' blob, and `base_id`
+-- names one whose columns belong to the batch, too.
 CREATE TABLE batches (
-    id INTEGER PRIMARY KEY, step_id INTEGER NOT NULL, kind TEXT NOT NULL, data BLOB NOT NULL
+    id INTEGER PRIMARY KEY, step_id INTEGER NOT NULL, kind TEXT NOT NULL, base_id INTEGER, data BLOB NOT NULL
 );
 CREATE INDEX batches_of_step ON batches (step_id, kind);
+CREATE TABLE bases (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+
+-- One row: the number of the last record of the journal that is here.
+CREATE TABLE moved (sequence INTEGER NOT NULL);
 
 -- What the user's program logged.
 CREATE TABLE scalars (
@@ -82,11 +89,54 @@ CREATE TABLE histograms (
 );
 """
 
+JOURNALED: Final = {
+    "steps": (
+        *(
+            "id",
+            "finished?",
+            "session",
+            "step",
+            "stage_id",
+            "site_id?",
+            "thread",
+            "started_ns",
+            "started_unix_ns",
+        ),
+        *(
+            "duration_ns?",
+            "fetches:",
+            "feeds:",
+            "targets:",
+            "error:?",
+            "error_node:?",
+            "executions",
+            "dead",
+            "frames",
+        ),
+        *("iterations", "captured", "captured_bytes", "dropped", "dropped_bytes", "recorder_ns", "executor:"),
+    ),
+    "batches": ("id", "step_id", "kind:", "base_id?", "data="),
+    "bases": ("id", "data="),
+    "scalars": ("id", "tag:", "step", "unix_ns", "value."),
+    "histograms": ("id", "tag:", "step", "unix_ns", "data="),
+}
+"""The tables whose rows come by way of the journal, with the columns of a row in order.
+
+The signs say what a column holds: nothing an integer, ":" a text, "=" bytes, "." a number or null; "?" that it may be null.
+Every row has its id when it is written, so that writing it again changes nothing.
+"""
+
+
+def columns_of(table: str) -> tuple[str, ...]:
+    """The names of the columns of a table in `JOURNALED`."""
+    return tuple(column.rstrip(":=.?") for column in JOURNALED[table])
+
 
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty database, inside the transaction that is open."""
     for statement in TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
+    connection.execute("INSERT INTO moved (sequence) VALUES (0)")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")

@@ -90,6 +90,7 @@ class TensorBoardWriter:
         self._lock = threading.Lock()
         self._records: Any = writer(str(path / name))
         self._steps = 0
+        self._chosen: set[int] = set()  # ids of last stages of which a step was chosen for that
         self._described: set[int] = set()  # ids of last stages whose chain has been written
         self._write(_event(time.time_ns(), file_version="brain.Event:2"))
 
@@ -98,7 +99,8 @@ class TensorBoardWriter:
         with self._lock:
             self._steps += 1
             count = self._steps
-            if stage_id not in self._described and len(self._described) < MAX_STAGES:
+            if stage_id not in self._chosen and len(self._chosen) < MAX_STAGES:
+                self._chosen.add(stage_id)
                 return True
         return nodes <= MAX_EXECUTIONS and (count <= FIRST_STEPS or _is_round(count))
 

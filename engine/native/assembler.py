@@ -290,6 +290,16 @@ class Assembler:
         """Store the number and the time, if the frame keeps a trace."""
         return self._add(Kind.STAMP, Note("stamp", text=str(number)), target=number)
 
+    def time(self) -> int:
+        """Put the time into the log."""
+        return self._add(Kind.TIME, Note("time"))
+
+    def test(self, condition: View) -> int:
+        """Put a bool of one element into the log, as 0 or 1."""
+        if condition.size != 1 or condition.dtype != np.bool_:
+            wrong("what is put into the log as an answer is one bool")
+        return self._add(Kind.TEST, Note("test", (condition,)), places_of(condition))
+
     # Done.
 
     def build(self) -> Tape:

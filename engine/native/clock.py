@@ -19,6 +19,7 @@ import numpy.typing as npt
 from engine.native import driver
 
 _LEAST = 20_000_000  # ns over which the pace is measured: reading both clocks is 0.1 µs inexact, so 5 parts in a million
+_LASTS = 10_000_000  # ns that one comparison of the two clocks is good for: 50 ns at that pace
 
 
 @lru_cache(maxsize=1)
@@ -69,17 +70,32 @@ def _origin() -> tuple[int, int]:
     return (0, 0) if read is None else _both(read)
 
 
+class _Rate:
+    """The counter and the clock (ns) at one moment, and ns a count: good for a while."""
+
+    def __init__(self, read: Callable[[], int]) -> None:
+        count0, when0 = _origin()
+        self.count, self.when = _both(read)
+        if self.when - when0 < _LEAST:
+            time.sleep((_LEAST - (self.when - when0)) / 1e9)
+            self.count, self.when = _both(read)
+        self.pace = (self.when - when0) / (self.count - count0)
+
+
+_rate: _Rate | None = None
+
+
 def nanoseconds(stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Times of `time.perf_counter_ns` for what STAMP stored."""
+    """Times of `time.perf_counter_ns` for what STAMP and TIME stored.
+
+    The two clocks are compared anew if that was long ago: the nearer the moment, the less the pace matters.
+    """
+    global _rate
     read = _counter()
     if read is None or not len(stamps):
         return stamps
-    count0, when0 = _origin()
-    count, when = _both(read)
-    if when - when0 < _LEAST:
-        time.sleep((_LEAST - (when - when0)) / 1e9)
-        count, when = _both(read)
-    pace = (when - when0) / (count - count0)
-    # Relative to the moment just read: the nearer, the less the pace matters.
-    times: npt.NDArray[np.int64] = when + np.rint((stamps - count) * pace).astype(np.int64)
+    rate = _rate
+    if rate is None or time.perf_counter_ns() - rate.when > _LASTS:
+        rate = _rate = _Rate(read)
+    times: npt.NDArray[np.int64] = rate.when + np.rint((stamps - rate.count) * rate.pace).astype(np.int64)
     return times

@@ -53,6 +53,9 @@ STATE = (
     "traced",  # pairs written
     "traceable",  # pairs that there is room for
     "dropped",  # stamps for which there was no room; below 0 the caller is asked for more
+    "log",  # address of int64s: times and answers, in the order in which they came
+    "logged",  # entries written
+    "loggable",  # entries that there is room for
     "clock",  # address of clock_gettime, or 0: the processor's counter
     "machine",  # address of this machine
     "inputs",  # slots that are bound to the arrays of a call
@@ -90,6 +93,8 @@ class Kind(IntEnum):
     RESET = 20  # empty a stack
     STAMP = 21
     ESCAPE = 22
+    TIME = 23  # the time goes into the log
+    TEST = 24  # a bool goes into the log, as 0 or 1
 
 
 class Status(IntEnum):
@@ -105,6 +110,7 @@ class Status(IntEnum):
     BAD_INPUT = (
         7  # the call's arrays are not what is wanted: their number, or one that is no ndarray or not aligned
     )
+    LOG_FULL = 8  # goes on once there is room
 
 
 @lru_cache(maxsize=1)

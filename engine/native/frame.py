@@ -31,7 +31,7 @@ Array = npt.NDArray[Any]
 
 _AT = {name: index for index, name in enumerate(STATE)}
 _BUDGET, _NUMBER, _RESUME = _AT["budget"], _AT["number"], _AT["resume"]
-_TRACED, _DROPPED = _AT["traced"], _AT["dropped"]
+_TRACED, _DROPPED, _LOGGED = _AT["traced"], _AT["dropped"], _AT["logged"]
 
 _SLICE = 5e6  # ns that a tape may jump back before Python is asked
 _FIRST_BUDGET = 64
@@ -55,10 +55,11 @@ class Frame:
     """What one run at a time of a tape needs.  Several frames of one tape may run at once; one frame may not.
 
     stamps: for how many stamps there is room at most (none: stamps cost a few nanoseconds and are dropped).
+    log: how many times and answers are logged before somebody has to take them.
     stack_bytes: how large all stacks together may get; ResourceExhaustedError beyond.
     """
 
-    def __init__(self, tape: Tape, *, stamps: int = 0, stack_bytes: int = 1 << 40) -> None:
+    def __init__(self, tape: Tape, *, stamps: int = 0, log: int = 0, stack_bytes: int = 1 << 40) -> None:
         self.tape = tape
         count = len(tape.slots)
         self.bound: npt.NDArray[np.int64] = np.zeros(count, np.int64)
@@ -71,6 +72,7 @@ class Frame:
             row[3] = size
         self._most_stamps = stamps
         self._trace = np.zeros((min(stamps, 1024), 2), np.int64)
+        self._log = np.zeros(log, np.int64)
         self._scratch = np.zeros(max(tape.arguments, 1), np.int64)
         self._inputs = np.array(tape.inputs or (0,), np.int64)
         self._state = np.zeros(len(STATE), np.int64)
@@ -87,6 +89,8 @@ class Frame:
             "trace": address_of(self._trace),
             "traceable": len(self._trace),
             "dropped": -1 if stamps else 0,
+            "log": address_of(self._log),
+            "loggable": log,
             "clock": clock.native(),
             "scratch": address_of(self._scratch),
             "inputs": len(tape.inputs),
@@ -177,9 +181,14 @@ class Frame:
         status: int,
         escape: Callable[[int], None] | None = None,
         check: Callable[[], None] | None = None,
+        full: Callable[[], None] | None = None,
     ) -> None:
-        """What `run` does with a status of `enter` that is not 0."""
+        """What `run` does with a status of `enter` that is not 0.
+
+        full: called when the log is full, and has to take it (`take_log`); `check` is called at the next jump back then.
+        """
         state, enter = self._state, self.enter
+        hurried = False
         if status == Status.BUSY:
             raise InternalError(None, None, "A frame of a native tape was run twice at the same time.")
         if status == Status.BAD_INPUT:
@@ -192,6 +201,8 @@ class Frame:
             )
         while status:
             if status == Status.INTERRUPTED:
+                if hurried:
+                    state[_BUDGET], hurried = self._budget, False
                 if check is not None:
                     check()
             elif status == Status.ESCAPED:
@@ -205,6 +216,11 @@ class Frame:
                 self._grow_stack(int(state[_NUMBER]))
             elif status == Status.TRACE_FULL:
                 self._grow_trace()
+            elif status == Status.LOG_FULL:
+                if full is None:
+                    raise InternalError(None, None, "The log of a native tape is full, and nobody takes it.")
+                full()
+                state[_BUDGET], hurried = 1, True
             elif status == Status.STACK_EMPTY:
                 raise EmptyStackError(
                     None, None, f"A native tape takes from stack {int(state[_NUMBER])}, which is empty."
@@ -216,8 +232,10 @@ class Frame:
             # Nothing stands between the two lines: the interpreter handles signals after calls.
             state[_RESUME] = 1
             status = enter()
-            if status == Status.INTERRUPTED:
+            if status == Status.INTERRUPTED and not hurried:
                 self._adapt(time.perf_counter_ns() - began)
+        if hurried:
+            state[_BUDGET] = self._budget
 
     def _adapt(self, took: int) -> None:
         """Choose the number of jumps back that takes about a slice of time."""
@@ -250,6 +268,14 @@ class Frame:
         """How many elements there are on a stack."""
         return int(self._stacks[stack, 1]) // max(self.tape.stacks[stack], 1)
 
+    def take_stack(self, stack: int) -> npt.NDArray[np.uint8]:
+        """The bytes on a stack, from the bottom up (negative: counted from the last stack); it is empty then."""
+        number = range(len(self.tape.stacks))[stack]
+        row, buffer = self._stacks[number], self._stack_buffers[number]
+        used = int(row[1])
+        row[1] = 0
+        return np.zeros(0, np.uint8) if buffer is None else buffer[:used].copy()
+
     # The trace.
 
     def _grow_trace(self) -> None:
@@ -261,6 +287,12 @@ class Frame:
         wider[:have] = self._trace
         self._trace = wider
         self._state[_AT["trace"]], self._state[_AT["traceable"]] = address_of(wider), len(wider)
+
+    def take_log(self) -> npt.NDArray[np.int64]:
+        """What the log has, as the machine put it there (`engine.native.clock` makes times of it); it is empty then."""
+        taken = self._log[: int(self._state[_LOGGED])].copy()
+        self._state[_LOGGED] = 0
+        return taken
 
     def take_stamps(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
         """The stamps since they were last taken: their numbers, their times (ns, of `time.perf_counter_ns`), how many were

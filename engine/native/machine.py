@@ -298,15 +298,45 @@ def _stamp(w: _Writer) -> None:
     pair = w.element(w.load("ptr", w.state("trace")), w.value(f"shl i64 {count}, 1"))
     w.store("i64", w.get("target"), pair)
     w.store("i64", w.add(count, 1), traced)
+    _put_time(w, "stamp", w.element(pair, 1))
+
+
+def _put_time(w: _Writer, name: str, place: str) -> None:
+    """The time goes to an address, and the machine on."""
     clock = w.load("ptr", w.state("clock"))
-    w.fork(w.value(f"icmp eq ptr {clock}, null"), "stamp.counter", "stamp.clock")
-    w.label("stamp.counter")
-    w.store("i64", w.value("call i64 @llvm.readcyclecounter()"), w.element(pair, 1))
+    w.fork(w.value(f"icmp eq ptr {clock}, null"), f"{name}.counter", f"{name}.clock")
+    w.label(f"{name}.counter")
+    w.store("i64", w.value("call i64 @llvm.readcyclecounter()"), place)
     w.next()
-    w.label("stamp.clock")
+    w.label(f"{name}.clock")
     w.value(f"call i32 {clock}(i32 1, ptr %args)")  # CLOCK_MONOTONIC: seconds and nanoseconds
     seconds, rest = w.load("i64", "%args"), w.load("i64", w.element("%args", 1))
-    w.store("i64", w.add(w.value(f"mul i64 {seconds}, 1000000000"), rest), w.element(pair, 1))
+    w.store("i64", w.add(w.value(f"mul i64 {seconds}, 1000000000"), rest), place)
+    w.next()
+
+
+def _logged(w: _Writer, name: str) -> str:
+    """The address of the log's next entry; where there is no room, the machine goes back to its caller."""
+    logged = w.state("logged")
+    count = w.load("i64", logged)
+    w.fork(
+        w.value(f"icmp slt i64 {count}, {w.load('i64', w.state('loggable'))}"), f"{name}.room", f"{name}.full"
+    )
+    w.label(f"{name}.full")
+    w.leave(Status.LOG_FULL, "%ip")
+    w.label(f"{name}.room")
+    w.store("i64", w.add(count, 1), logged)
+    return w.element(w.load("ptr", w.state("log")), count)
+
+
+def _time(w: _Writer) -> None:
+    _put_time(w, "time", _logged(w, "time"))
+
+
+def _test(w: _Writer) -> None:
+    place = _logged(w, "test")
+    true = w.value(f"icmp ne i8 {w.load('i8', w.operand(0))}, 0")
+    w.store("i64", w.value(f"zext i1 {true} to i64"), place)
     w.next()
 
 
@@ -339,6 +369,8 @@ _EMITTERS: dict[Kind, Callable[[_Writer], None]] = {
     Kind.RESET: _reset,
     Kind.STAMP: _stamp,
     Kind.ESCAPE: _escape,
+    Kind.TIME: _time,
+    Kind.TEST: _test,
 }
 
 

@@ -266,25 +266,53 @@ class Written(NamedTuple):
             # Its value is a chain of all that it holds; what counts is the element that came or went.
             cell = write.new if write.kind == "push" else write.old
             value = cell[1] if cell is not None and write.kind in ("push", "pop") else None
-        common = (resource.container, resource.name, write.kind, write.old_version + 1, key)
-        if isinstance(value, np.ndarray | np.generic):
-            return cls(*common, value.nbytes, value.dtype, value.shape, None if value.ndim else value)
-        return cls(*common, 0, None, None, "" if value is None else repr(value)[:80])
+        about: tuple[Any, ...]
+        if isinstance(value, _ARRAYS):
+            about = value.nbytes, value.dtype, value.shape, None if value.ndim else value
+        else:
+            about = 0, None, None, "" if value is None else repr(value)[:80]
+        # As the class itself would, which takes three times as long.
+        made: Written = _new(
+            cls, (resource.container, resource.name, write.kind, write.old_version + 1, key, *about)
+        )
+        return made
 
     def told(self, row: int, node: int, frame: int, iteration: int, at_ns: int) -> ResourceWrite:
         """The write as observers are told of it, with who did it."""
-        text = self.text
-        if self.shape is not None:
-            text = _of_array(self.dtype, self.shape) if self.shape else f"{self.dtype} {text!s}"
+        text = summary_of(self.dtype, self.shape)
+        if text is None:
+            text = text_of(self.dtype, self.shape, self.text)
         container, resource, kind, version, key, nbytes, *_ = self
         return ResourceWrite(
             row, node, frame, iteration, container, resource, kind, version, at_ns, nbytes, text, key
         )
 
 
+_new: Any = tuple.__new__
+_ARRAYS = (np.ndarray, np.generic)
+
+
+def summary_of(dtype: Any, shape: tuple[int, ...] | None) -> str | None:
+    """What is said of a value that was written; None if that is not known from its dtype and shape alone."""
+    return _of_array(dtype, shape) if shape else None
+
+
+def text_of(dtype: Any, shape: tuple[int, ...] | None, text: Any) -> str:
+    """What is said of a value where `summary_of` says None: of a scalar, itself; `text` is that of a `Written`."""
+    if shape is None:
+        return str(text)
+    # NumPy writes the scalar in an array of one in the same way, by a long detour.
+    return f"{_of_scalar(dtype)} {text[()] if isinstance(text, np.ndarray) else text!s}"
+
+
 @lru_cache(maxsize=1024)
 def _of_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
     return f"{dtype} {list(shape)}"
+
+
+@lru_cache(maxsize=64)
+def _of_scalar(dtype: np.dtype[Any]) -> str:
+    return str(dtype)  # NumPy works it out anew each time
 
 
 def look(value: Any) -> ArrayHealth | None:

@@ -68,6 +68,10 @@ def explain_key(step: StepRun, recv: Activation) -> Iterator[str]:
     item = send
     for _ in range(_LINKS):
         missing = _missing(step, item, frame, recv.iteration)
+        waiting = step.blocked.get(Activation(item, frame, recv.iteration))
+        if waiting is not None:
+            yield f"{lead}: it waits for {waiting.reason}"
+            return
         if missing is None:
             yield f"{lead}, though all that it needs is there: its token was lost"
             return

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
+from engine.op.queues import Blocked
 from engine.runtime.executable import Executable
+from engine.runtime.state import Activation
 from engine.runtime.step import Outcome, StepRun
 
 __all__ = ["Driver", "Executable", "Outcome", "Sequential", "StepRun", "install", "installed", "uninstall"]
+
+LOOK_UP_SECONDS = 0.05  # between two looks at whether a step that waits should stop
 
 
 class Driver(Protocol):
@@ -30,12 +34,25 @@ class Sequential:
     record = False
 
     def drive(self, step: StepRun) -> None:
+        self.go_on(step, deque(step.begin()))
+
+    @staticmethod
+    def go_on(step: StepRun, queue: deque[Activation]) -> None:
+        """Run a step that is under way to its end; `queue` is what is ready."""
         execute, finish = step.execute, step.finish
-        queue = deque(step.begin())
         countdown = 256
-        while queue:
+        while queue or step.blocked:
+            if not queue:
+                step.check_interrupts()
+                queue.extend(step.awaited(LOOK_UP_SECONDS))
+                continue
             activation = queue.popleft()
-            queue.extend(finish(activation, execute(activation)).run)
+            try:
+                outcome = execute(activation)
+            except Blocked as blocked:
+                step.park(activation, blocked)
+                continue
+            queue.extend(finish(activation, outcome).run)
             countdown -= 1
             if countdown == 0:
                 countdown = 256

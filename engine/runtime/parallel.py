@@ -15,10 +15,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from engine.op.queues import Blocked
 from engine.runtime import costs
 from engine.runtime.state import Activation
-from engine.runtime.step import StepRun
+from engine.runtime.step import Outcome, StepRun
 
+_QUEUE_SECONDS = 0.002  # between two looks at the queues that a step waits for
 _LOOK_UP_SECONDS = 0.05  # between two looks at whether the step should stop, while other threads run kernels
 
 
@@ -113,14 +115,19 @@ class _Run:
                 if self._pool:
                     self._busy += 1
                     return -1, self._pool.popleft()
-                if not self._busy:
+                if not self._busy and not self._step.blocked:
                     self._changed.notify_all()
                     return None
+                waits = is_caller and bool(
+                    self._step.blocked
+                )  # the caller looks after what waits for a queue
                 self._idle += 1
                 try:
-                    self._changed.wait(_LOOK_UP_SECONDS if is_caller else None)
+                    self._changed.wait(_QUEUE_SECONDS if waits else _LOOK_UP_SECONDS if is_caller else None)
                 finally:
                     self._idle -= 1
+                if waits:
+                    self._hand_out(self._step.awaited(0.0))
                 if is_caller:
                     self._step.check_interrupts()
 
@@ -129,12 +136,19 @@ class _Run:
         step = self._step
         try:
             while True:
-                outcome = step.execute(activation)
+                outcome: Outcome | None = None
+                try:
+                    outcome = step.execute(activation)
+                except Blocked as found:
+                    blocked = found
                 bound = self._bound[activation.item.index]
                 with self._lock:
-                    if outcome.outputs is not None:
-                        costs.note(bound, outcome.end_ns - outcome.start_ns)
-                    self._hand_out(step.finish(activation, outcome).run)
+                    if outcome is None:
+                        step.park(activation, blocked)
+                    else:
+                        if outcome.outputs is not None:
+                            costs.note(bound, outcome.end_ns - outcome.start_ns)
+                        self._hand_out(step.finish(activation, outcome).run)
                     step.check_interrupts()
                     if lane < 0 and not self._led[bound.lane]:
                         lane = bound.lane

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from engine.types import errors
 
 if TYPE_CHECKING:
+    from engine.op.queues import QueueOptions
     from engine.passes.stage import StageNode
+    from engine.runtime.queues import Queue
     from engine.types.dtypes import DType
     from engine.types.shape import TensorShape
     from engine.types.site import Site
@@ -142,10 +144,18 @@ class TensorArray(Keyed):
         self.element_shape = element_shape
         self.options = options
         self.shapes: dict[int, tuple[int, ...]] = {}  # of the elements written, kept when they are let go
+        self._declared_shape = element_shape
 
     def put(self, key: int, item: Any) -> None:
         super().put(key, item)
         self.size = max(self.size, key + 1)
+
+    def restore(self, record: Write) -> None:
+        super().restore(record)
+        if record.old is MISSING:
+            self.shapes.pop(record.key, None)
+            if not self.shapes:  # what it learned of its elements' shape, it learned from the first
+                self.element_shape = self._declared_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +237,13 @@ class ResourceManager:
         )
         return found
 
+    def queue(self, container: str, name: str, options: QueueOptions) -> Queue:
+        """The queue of that name, empty if it is new."""
+        from engine.runtime.queues import Queue
+
+        found: Queue = self.get_or_create(container, name, Queue, lambda: Queue(container, name, options))
+        return found
+
     def write(self, resource: Resource, value: Any, kind: str = "write") -> Write:
         """Give `resource` a new value; the record says what it was."""
         with resource.lock:
@@ -249,6 +266,20 @@ class ResourceManager:
         resource = record.resource
         with resource.lock:
             resource.restore(record)
+
+    def made_since(self, count: int, container: str) -> tuple[Resource, ...]:
+        """The resources of `container` but for its first `count`, in the order in which they were made."""
+        with self._lock:
+            return tuple(self._containers.get(container, {}).values())[count:]
+
+    def count(self, container: str) -> int:
+        """How many resources `container` has."""
+        return len(self._containers.get(container, ()))
+
+    def discard(self, resource: Resource) -> None:
+        """Forget a resource whose making has been taken back."""
+        with self._lock:
+            self._containers.get(resource.container, {}).pop(resource.name, None)
 
     def lookup(self, name: str, container: str = "") -> Resource | None:
         return self._containers.get(container, {}).get(name)

@@ -440,15 +440,19 @@ class BaseSession:
         executable = plan.executable
         deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else None
         self._tell_stages(observers, executable.stage)
-        layout = plan.layout(level)
-        plan.program(level)  # before the step begins, whose time is the program's
-        how = "plan (python)" if plan.special(context.feeds, level) is None else "plan (tape)"
+        special = plan.special(context.feeds, level)
+        layout = plan.layout(level, special)
+        if special is None:  # before the step begins, whose time is the program's
+            plan.program(level)
+        else:
+            special.noted(plan.executable, level)
+        how = "plan (python)" if special is None else "plan (tape)"
         log = Log(layout, observers, self._describe(executable, context, how), executable.device)
         log.begin()
         failure: BaseException | None = None
         token = calm.begin(executable.multiplies)
         try:
-            plan.run(context, self.resources, self._cancelled, deadline, level, log)
+            plan.run(context, self.resources, self._cancelled, deadline, level, log, special)
             return self._results(context, executable.stage)
         except BaseException as error:
             failure = error
@@ -492,7 +496,7 @@ class BaseSession:
             fetches=stage.fetches,
             feeds=stage.feeds,
             targets=stage.targets,
-            site=site.capture().frames,
+            site=site.frames(),
             started_ns=time.perf_counter_ns(),
             started_unix_ns=time.time_ns(),
             thread=threading.get_ident(),

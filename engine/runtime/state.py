@@ -189,7 +189,17 @@ class Instructions(NamedTuple):
     tokens: list[Delivered]
 
 
+# The journal is one flat list, so that an event in it costs no object of its own (and the garbage collector no visit): for each event
+#
+#     activation, outputs, order, next_ready, held, log
+#
+# `order` is the activation's among those outstanding, `next_ready` the one to be given next before the event.  `held` is the token
+# that it consumed, or the list of them if it does not have exactly one input.  `log` has the changes that are not simply the
+# opposite of delivering its outputs, flat as well: target, key, what was there; None if there are none.
+STRIDE = 6
+AMENDED = -1  # the `order` of a change from outside, which nothing was outstanding for
 _new_tuple: Any = tuple.__new__
+_CONTAINERS = (list, dict)
 _POP = object()  # journal marks: undo an append, undo a clear, undo a new key
 _REFILL = object()
 _DELETE = object()
@@ -207,9 +217,10 @@ class ExecutorState:
         self.root.live = True
         self.frames: dict[tuple[int, int, int], Frame] = {}
         self.outstanding: dict[Activation, int] = {}
-        self.journal: list[tuple[Finished, list[tuple[Any, Any, Any]]]] | None = [] if record else None
+        self.journal: list[Any] | None = [] if record else None
+        self._plain = program.plain if record else []
         self._report_tokens = tokens
-        self._log: list[tuple[Any, Any, Any]] | None = None
+        self._log: list[Any] | None = None
         self._next_frame = 1
         self._next_ready = 0
         self._run: list[Activation] = []
@@ -258,17 +269,22 @@ class ExecutorState:
         """An activation has finished.  Raises KeyError if it was not outstanding."""
         activation, outputs = event
         item, frame, number = activation
-        log = self._log = [] if self.journal is not None else None
         order = self.outstanding.pop(activation)
         iteration = frame.iterations[number]
-        if log is not None:
-            log.append((self.outstanding, activation, order))
-            log.append(
-                (iteration.inputs, slice(item.start, item.end), iteration.inputs[item.start : item.end])
-            )
-            log.append((self, "_next_ready", self._next_ready))
-        for slot in range(item.start, item.end):  # let go of the values
-            iteration.inputs[slot] = ABSENT
+        journal = self.journal
+        inputs = iteration.inputs
+        start = item.start
+        if item.n_inputs == 1:  # let go of the values
+            held = inputs[start]
+            inputs[start] = ABSENT
+        else:
+            end = item.end
+            held = inputs[start:end] if journal is not None else None
+            for slot in range(start, end):
+                inputs[slot] = ABSENT
+        if journal is not None:
+            next_ready = self._next_ready
+            self._log = None if self._plain[item.index] else []
         flow = item.flow
         if flow == ENTER:
             self._enter(item, frame, number, outputs)
@@ -278,32 +294,115 @@ class ExecutorState:
             self._next_iteration(item, frame, number, outputs)
         else:
             self._propagate(item, frame, number, iteration, outputs)
-        if log is not None:
-            log.append((iteration, "outstanding", iteration.outstanding))
+        if self._log is not None:
+            self._log += (iteration, "outstanding", iteration.outstanding)
         iteration.outstanding -= 1
         if iteration.outstanding == 0 and frame.parent is not None:
+            if journal is not None and self._log is None:
+                self._log = []
             self._clean_up(frame, number)
-        if self.journal is not None and log is not None:
-            self.journal.append((event, log))
+        if journal is not None:
+            journal += (activation, outputs, order, next_ready, held, self._log)
         return self._drain()
+
+    def amend(self, event: Finished, edits: Sequence[tuple[list[Any], int, Any]]) -> None:
+        """Change tokens from outside, on record: each edit is a list of tokens, an index and what is to be there.
+
+        `event` is what `undo` gives back when it takes them back; nothing else follows from it.  Raises ValueError without a
+        journal.
+        """
+        if self.journal is None:
+            raise ValueError("this state keeps no journal; make it with record=True")
+        log: list[Any] = []
+        for target, key, value in edits:
+            log += (target, key, target[key])
+            target[key] = value
+        activation, outputs = event
+        self.journal += (activation, outputs, AMENDED, self._next_ready, [], log)
+
+    def stop_recording(self) -> None:
+        """Keep no journal from now on."""
+        self.journal = self._log = None
+
+    def forget(self, keep: int) -> None:
+        """Let go of what `undo` needs, but for the last `keep` events."""
+        if self.journal is not None:
+            del self.journal[: max(0, len(self.journal) - keep * STRIDE)]
 
     def undo(self) -> Finished:
         """Take the last event back and return it.  Raises IndexError if there is none, ValueError without a journal."""
         if self.journal is None:
             raise ValueError("this state keeps no journal; make it with record=True")
-        event, log = self.journal.pop()
-        for target, key, old in reversed(log):
+        if not self.journal:
+            raise IndexError("there is no event to take back")
+        activation, outputs, order, next_ready, held, log = self.journal[-STRIDE:]
+        del self.journal[-STRIDE:]
+        event = Finished(activation, outputs)
+        for at in range(len(log) - 3, -1, -3) if log else ():
+            target, key, old = log[at : at + 3]
             if key is _POP:
                 target.pop()
             elif key is _REFILL:
                 target[:] = old
             elif old is _DELETE:
                 del target[key]
-            elif isinstance(target, list | dict):
+            elif isinstance(target, _CONTAINERS):
                 target[key] = old
             else:
                 setattr(target, key, old)
+        if order == AMENDED:
+            return event
+        item, frame, number = activation
+        iteration = frame.iterations[number]
+        if self._plain[item.index]:
+            self._take_back(item, frame, number, iteration, outputs)
+            iteration.outstanding += 1
+        iteration.inputs[item.start : item.end] = (held,) if item.n_inputs == 1 else held
+        self._next_ready = next_ready
+        self.outstanding[activation] = order
         return event
+
+    def _take_back(
+        self, item: Item, frame: Frame, number: int, iteration: Iteration, outputs: Sequence[Any] | None
+    ) -> None:
+        """The opposite of `_propagate`, for an item of `Program.plain`, as long as nothing has happened since."""
+        pending, inputs, dead_counts = iteration.pending, iteration.inputs, iteration.dead
+        for slot_out, edges in enumerate(item.data_out):
+            dead = outputs is None or (bool(edges) and outputs[slot_out] is DEAD)
+            for target, slot in edges:
+                inputs[target.start + slot] = ABSENT
+                self._take_token(target, frame, number, iteration, pending, dead_counts, dead)
+        for target in item.control_out:
+            self._take_token(target, frame, number, iteration, pending, dead_counts, outputs is None)
+
+    def _take_token(
+        self,
+        target: Item,
+        frame: Frame,
+        number: int,
+        iteration: Iteration,
+        pending: list[int],
+        dead_counts: dict[int, int],
+        dead: bool,
+    ) -> None:
+        local = target.local
+        if pending[local] == 0:  # this was the token that made it ready
+            del self.outstanding[Activation(target, frame, number)]
+            iteration.outstanding -= 1
+        pending[local] += 1
+        if dead:
+            count = dead_counts[local] - 1
+            if count:
+                dead_counts[local] = count
+            else:
+                del dead_counts[local]
+
+    def consumed(self) -> list[Any]:
+        """The tokens that the last event's activation had on its inputs.  Raises IndexError or ValueError as `undo` does."""
+        if self.journal is None:
+            raise ValueError("this state keeps no journal; make it with record=True")
+        activation, _, order, _, held, _ = self.journal[-STRIDE:]
+        return [held] if activation.item.n_inputs == 1 and order != AMENDED else list(held)
 
     # Rules.
 
@@ -332,7 +431,7 @@ class ExecutorState:
             self._set(self, "_next_frame", self._next_frame + 1)
             self.frames[key] = child
             if self._log is not None:
-                self._log.append((self.frames, key, _DELETE))
+                self._log += (self.frames, key, _DELETE)
             parent = frame.iterations[number]
             self._set(parent, "children", parent.children + 1)
             self._changes.append(Change(FrameChange.FRAME_BEGIN, child, 0))
@@ -367,7 +466,7 @@ class ExecutorState:
         self._set(frame, "count", number)
         iteration = frame.iterations[number] = Iteration(frame.spec)
         if self._log is not None:
-            self._log.append((frame.iterations, number, _DELETE))
+            self._log += (frame.iterations, number, _DELETE)
         self._clear(frame.dead_exits)
         self._changes.append(Change(FrameChange.ITERATION_BEGIN, frame, number))
         deferred = list(frame.deferred)
@@ -382,7 +481,7 @@ class ExecutorState:
         while number <= frame.count and self._is_done(frame, number):
             iteration = frame.iterations.pop(number)
             if self._log is not None:
-                self._log.append((frame.iterations, number, iteration))
+                self._log += (frame.iterations, number, iteration)
             self._changes.append(Change(FrameChange.ITERATION_END, frame, number))
             number += 1
             if frame.deferred:
@@ -404,7 +503,7 @@ class ExecutorState:
         key = (outer.id, at, frame.spec.index)
         del self.frames[key]
         if self._log is not None:
-            self._log.append((self.frames, key, frame))
+            self._log += (self.frames, key, frame)
         self._changes.append(Change(FrameChange.FRAME_END, frame, frame.count))
         iteration = outer.iterations[at]
         for item in frame.dead_exits:
@@ -432,8 +531,8 @@ class ExecutorState:
                 if self._report_tokens:
                     self._tokens.append(Delivered(slot_out, target, slot, frame, number, dead))
                 if log is not None:
-                    log.append((pending, local, pending[local]))
-                    log.append((inputs, target.start + slot, inputs[target.start + slot]))
+                    log += (pending, local, pending[local])
+                    log += (inputs, target.start + slot, inputs[target.start + slot])
                 if target.flow == MERGE:
                     if dead:
                         inputs[target.start + slot] = DEAD
@@ -460,7 +559,7 @@ class ExecutorState:
             if self._report_tokens:
                 self._tokens.append(Delivered(-1, target, -1, frame, number, all_dead))
             if log is not None:
-                log.append((pending, local, pending[local]))
+                log += (pending, local, pending[local])
             if target.flow == MERGE:
                 pending[local] -= 2
                 if pending[local] == 0 or (
@@ -479,8 +578,8 @@ class ExecutorState:
             Activation, (item, frame, number)
         )  # past the named tuple's own, slower, constructor
         if self._log is not None:
-            self._log.append((self.outstanding, activation, _DELETE))
-            self._log.append((iteration, "outstanding", iteration.outstanding))
+            self._log += (self.outstanding, activation, _DELETE)
+            self._log += (iteration, "outstanding", iteration.outstanding)
         self.outstanding[activation] = self._next_ready
         self._next_ready += 1
         iteration.outstanding += 1
@@ -491,23 +590,23 @@ class ExecutorState:
     def _count_dead(self, counts: dict[int, int], local: int) -> None:
         count = counts.get(local, 0)
         if self._log is not None:
-            self._log.append((counts, local, count if count else _DELETE))
+            self._log += (counts, local, count if count else _DELETE)
         counts[local] = count + 1
 
     def _set(self, target: Any, name: str, value: Any) -> None:
         if self._log is not None:
-            self._log.append((target, name, getattr(target, name)))
+            self._log += (target, name, getattr(target, name))
         setattr(target, name, value)
 
     def _append(self, items: list[Any], item: Any) -> None:
         if self._log is not None:
-            self._log.append((items, _POP, None))
+            self._log += (items, _POP, None)
         items.append(item)
 
     def _clear(self, items: list[Any]) -> None:
         if items:
             if self._log is not None:
-                self._log.append((items, _REFILL, list(items)))
+                self._log += (items, _REFILL, list(items))
             items.clear()
 
     def _drain(self) -> Instructions:

@@ -8,15 +8,26 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from engine.observe import StepInfo
+from engine.op.queues import Blocked
 from engine.passes.stage import StageNode
 from engine.runtime import diagnosis
 from engine.runtime.collector import Collector
 from engine.runtime.context import StepContext
 from engine.runtime.executable import Executable
 from engine.runtime.failures import about_shapes, explain, in_fused
-from engine.runtime.program import MERGE, SEND
+from engine.runtime.program import MERGE, RECV, SEND, Item
+from engine.runtime.queues import Waiting, wait
 from engine.runtime.resources import ResourceManager, Write
-from engine.runtime.state import ABSENT, DEAD, Activation, ExecutorState, Finished, Instructions
+from engine.runtime.state import (
+    ABSENT,
+    AMENDED,
+    DEAD,
+    STRIDE,
+    Activation,
+    ExecutorState,
+    Finished,
+    Instructions,
+)
 from engine.runtime.transfers import Transfers
 from engine.types import errors
 
@@ -41,8 +52,9 @@ class StepRun:
 
     `execute` runs an activation's kernel and `finish` moves the state machine; both `begin` and `finish` give the activations
     that may run now.  A `_Recv` whose tensor has not been sent is not among them: it is parked, and comes with what follows
-    from its `_Send`.  `undo` takes the last `finish` back, with the resources it changed (if made with `record`).  What a step
-    gives is in `context.results`.
+    from its `_Send`.  What has to wait for a queue makes `execute` raise `Blocked`, and is put aside (`park`) until the queue has
+    changed: `finish` and `awaited` give it again.  `undo` takes the last `finish` back, with the resources it changed (if made
+    with `record`).  What a step gives is in `context.results`.
 
     `execute` may be called from several threads at once, `begin`, `finish` and `undo` by one at a time.
     """
@@ -74,12 +86,15 @@ class StepRun:
         self.transfers: Transfers | None = None
         if self.program.has_transfers:
             self.transfers = Transfers(executable.routes, resources, context.container)
+        self.blocked: dict[Activation, Waiting] = {}  # what waits for a queue
         self._history: list[Sequence[Write]] | None = [] if record else None
 
     @property
     def ready(self) -> list[Activation]:
-        """What may run now, or runs, in the order in which it became ready; without the `_Recv`s that are parked."""
+        """What may run now, or runs, in the order in which it became ready; without what is parked."""
         ready = self.state.ready
+        if self.blocked:
+            ready = [activation for activation in ready if activation not in self.blocked]
         if self.transfers is not None and self.transfers.parked:
             parked = set(self.transfers.parked.values())
             ready = [activation for activation in ready if activation not in parked]
@@ -95,7 +110,7 @@ class StepRun:
     def execute(self, activation: Activation) -> Outcome:
         """Run the activation's kernel on the tokens that have arrived; a dead one runs nothing.
 
-        Raises OpError, attached to the node, if the kernel fails.
+        Raises OpError, attached to the node, if the kernel fails, and Blocked if it has to wait for a queue.
         """
         self.current = activation
         item, frame, number = activation
@@ -117,6 +132,8 @@ class StepRun:
             k = k.at(self.resources, self.context, frame.id, number)
         try:
             result = bound.kernel(k, *inputs)
+        except Blocked:
+            raise
         except Exception as raised:
             error, node = in_fused(raised, item.node)
             told = error if bound.stateful else about_shapes(error)
@@ -172,28 +189,79 @@ class StepRun:
             collector.followed(row, instructions.changes, instructions.tokens)
         if self.transfers is not None:
             self.transfers.settle(instructions.run)
+        if self.blocked:
+            instructions.run.extend(self._unblocked())
         return instructions
+
+    def park(self, activation: Activation, blocked: Blocked) -> None:
+        """Put aside an activation that has to wait for a queue."""
+        self.blocked[activation] = Waiting(blocked.queue, blocked.ticks, blocked.reason)
+
+    def awaited(self, seconds: float) -> list[Activation]:
+        """Wait so long for a change of a queue that something waits for; the activations that may be tried again."""
+        wait(list(self.blocked.values()), seconds)
+        return self._unblocked()
+
+    def _unblocked(self) -> list[Activation]:
+        found = [each for each, waiting in self.blocked.items() if waiting.over]
+        for activation in found:
+            del self.blocked[activation]
+        return found
+
+    def amend(
+        self,
+        activation: Activation,
+        edits: Sequence[tuple[list[Any], int, Any]] = (),
+        writes: Sequence[Write] = (),
+    ) -> None:
+        """Note a change that somebody makes from outside, which `undo` takes back like an execution.
+
+        activation: what stands for it in the event that `undo` gives.  edits: tokens to change, as `ExecutorState.amend`
+        takes them.  writes: what has been written to resources.  Observers are not told.  Raises ValueError without a history.
+        """
+        if self._history is None:
+            raise ValueError("this step keeps no history; make it with record=True")
+        self.state.amend(Finished(activation, ()), edits)
+        self._history.append(writes)
 
     def undo(self) -> Finished:
         """Take the last finished activation back: tokens, frames and resources are as before it ran."""
         if self._history is None:
             raise ValueError("this step keeps no history; make it with record=True")
+        journal = self.state.journal
+        log = journal[-1] if journal else None
+        amended = bool(journal) and journal is not None and journal[2 - STRIDE] == AMENDED
+        if not amended:
+            self.blocked.clear()  # to be tried again
         event = self.state.undo()
         for write in reversed(self._history.pop()):
             self.resources.undo(write)
+        if amended:  # nothing has executed, and nobody was told
+            return event
         if event.activation.item.node.type == "_Retval":
             self.context.results[event.activation.item.node.attrs["index"]] = None
-        if self.transfers is not None:
+        if self.transfers is not None and (log is not None or _touches_transfers(event.activation.item)):
             self.transfers.park_anew(self.state.ready)
         if self.collector is not None:
             self.collector.retract()
         return event
 
+    def stop_recording(self) -> None:
+        """Keep nothing for `undo` from now on."""
+        self._history = None
+        self.state.stop_recording()
+
     def forget(self, keep: int) -> None:
         """Let go of what `undo` needs, but for the last `keep` events."""
-        for past in (self._history, self.state.journal):
-            if past is not None:
-                del past[: max(0, len(past) - keep)]
+        if self._history is not None:
+            del self._history[: max(0, len(self._history) - keep)]
+        self.state.forget(keep)
+
+    def hand_over(self) -> list[Any] | None:
+        """Let go of what `undo` needs, and give the state's journal (`ExecutorState.journal`) to who wants to read it."""
+        journal, self.state.journal = self.state.journal, None if self.state.journal is None else []
+        self.forget(0)
+        return journal
 
     # Ends.
 
@@ -201,6 +269,8 @@ class StepRun:
         """The step is over: nobody waits for a tensor any more, so that nothing holds on to what waited."""
         if self.transfers is not None:
             self.transfers.rendezvous.forget_waiting()
+        for waiting in self.blocked.values():
+            waiting.queue.forget(self.context.id)
 
     def check_complete(self) -> None:
         """Raise InternalError, saying who waits for what and why it does not come, if nothing can run and `_Recv`s are parked."""
@@ -229,14 +299,21 @@ class StepRun:
     def where(self) -> str:
         """The activations that are ready or running, in words: node, frame and iteration of the first three."""
         # An interrupt may come between taking an activation off the state and putting on what follows from it.
-        ready = self.ready or ([self.current] if self.current is not None else [])
+        ready = self.ready or ([self.current] if self.current is not None and not self.blocked else [])
         named = ", ".join(diagnosis.place(each, self.executable) for each in ready[:3])
         found = named + (f" and {len(ready) - 3} more" if len(ready) > 3 else "") if ready else "nothing"
         parked = list(self.transfers.parked) if self.transfers is not None else []
         if parked:
             found += f"; {len(parked)} waiting to receive, first {parked[0]}"
+        for activation, waiting in list(self.blocked.items())[:3]:
+            found += f"; {diagnosis.place(activation, self.executable)} waits for {waiting.reason}"
         return found
 
     def _at_next(self, error: errors.OpError) -> errors.OpError:
         ready = self.ready
         return error.attach(ready[0].item.node) if ready else error
+
+
+def _touches_transfers(item: Item) -> bool:
+    """Whether an item that changes no frames sends or receives, or lets a `_Recv` begin to wait."""
+    return item.flow >= SEND or any(target.flow == RECV for target in item.control_out)

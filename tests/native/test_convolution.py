@@ -121,6 +121,7 @@ def test_against_numpy(case: Case, machine: Machine | None, chunk: int | None) -
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 @settings(max_examples=80)
 @given(cases(), st.sampled_from([None, *MACHINES]), st.sampled_from([None, 1, 2]))
 def test_against_numpy_at_length(case: Case, machine: Machine | None, chunk: int | None) -> None:

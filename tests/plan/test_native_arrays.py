@@ -140,6 +140,7 @@ def test_as_the_interpreter(case: Case) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 @given(cases())
 @settings(max_examples=60, deadline=None)
 def test_more_as_the_interpreter(case: Case) -> None:

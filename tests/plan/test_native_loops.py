@@ -409,6 +409,7 @@ def test_random_programs_with_gradients(program: Program) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 @given(programs(depth=3, effects=False))
 @settings(max_examples=60, deadline=None)
 def test_deeper_programs_with_gradients(program: Program) -> None:

@@ -71,6 +71,7 @@ def test_as_the_interpreter(program: Program, optimized: bool, backend: str) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 @given(programs(depth=4), st.booleans(), BACKENDS)
 @settings(max_examples=40)
 def test_deeper_programs(program: Program, optimized: bool, backend: str) -> None:

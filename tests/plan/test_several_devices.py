@@ -107,6 +107,7 @@ def test_random_programs_cut_at_random(program: Program, count: int, seed: int, 
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 @given(programs(depth=4), st.integers(2, 4), SEEDS, OPTIONS)
 @settings(max_examples=60)
 def test_deeper_programs(program: Program, count: int, seed: int, options: Any) -> None:

@@ -42,9 +42,9 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return a.tolist() == b.tolist() if a.dtype == object else a.tobytes() == b.tobytes()
 
 
-@given(st.dictionaries(st.text(max_size=8), _ARRAYS, max_size=5))
-def test_what_goes_in_comes_out(batch: dict[str, np.ndarray]) -> None:
-    found = columns.unpack(columns.pack(batch))
+@given(st.dictionaries(st.text(max_size=8), _ARRAYS, max_size=5), st.booleans())
+def test_what_goes_in_comes_out(batch: dict[str, np.ndarray], plain: bool) -> None:
+    found = columns.unpack(columns.pack(batch, plain=plain))
     assert list(found) == list(batch)
     for name, array in batch.items():
         assert _same(found[name], array), name
@@ -75,6 +75,7 @@ def test_every_way_of_lying_is_used() -> None:
         "same": np.full((3, 4), np.nan, np.float32),
         "narrow": np.array([1, 200, 7], np.int64),
         "delta": 10**15 + np.cumsum(rng.integers(1000, 60000, 100)),
+        "sparse": 10**15 + np.cumsum(rng.integers(0, 2**20, 100) * (np.arange(100) % 7 == 0)),
         "bits": rng.integers(0, 2, 99).astype(bool),
         "bytes": _byte_strings([b"", b"abc", b"\x00"]),
     }
@@ -109,19 +110,41 @@ def test_what_cannot_be_stored_is_refused(array: np.ndarray) -> None:
         columns.pack({"a": array})
 
 
-def _blob() -> bytes:
+def test_small_columns_of_a_plain_batch_are_stored_as_they_are() -> None:
+    small, large = 10**15 + np.arange(10), 10**15 + np.arange(1000) ** 2
+    blob = columns.pack({"small": small, "large": large}, plain=True)
+    length = int.from_bytes(blob[4:8], "little")
+    header = json.loads(blob[8 : 8 + length])
+    assert [row[3] for row in header["columns"]] == ["raw", "delta"]
+    assert len(blob) == 8 + length + header["bytes"] < 80 + 2000 + 200
+
+
+@pytest.mark.parametrize("which", [0, 17, -1])
+def test_a_plain_batch_has_a_checksum(which: int) -> None:
+    blob = bytearray(columns.pack({"x": np.linspace(0, 1, 30)}, plain=True))
+    at = 8 + int.from_bytes(blob[4:8], "little") + which if which >= 0 else which
+    blob[at] ^= 1
+    with pytest.raises(ColumnsError, match="checksum"):
+        columns.unpack(bytes(blob))
+    with pytest.raises(ColumnsError, match="cut short"):
+        columns.unpack(bytes(blob[:-1]))
+
+
+def _blob(plain: bool = False) -> bytes:
     return columns.pack(
         {
             "t": 10**15 + np.arange(50) ** 2,
             "x": np.linspace(0, 1, 30),
             "s": _byte_strings([b"abc", b"de"]),
             "b": np.arange(9) % 2 == 0,
-        }
+        },
+        plain=plain,
     )
 
 
-def test_every_truncation_is_refused() -> None:
-    blob = _blob()
+@pytest.mark.parametrize("plain", [False, True])
+def test_every_truncation_is_refused(plain: bool) -> None:
+    blob = _blob(plain)
     for length in range(len(blob)):
         with pytest.raises(ColumnsError):
             columns.unpack(blob[:length])
@@ -129,7 +152,7 @@ def test_every_truncation_is_refused() -> None:
 
 @given(st.data())
 def test_damage_is_refused_or_harmless(data: st.DataObject) -> None:
-    blob = bytearray(_blob())
+    blob = bytearray(_blob(data.draw(st.booleans())))
     for _ in range(data.draw(st.integers(1, 4))):
         blob[data.draw(st.integers(0, len(blob) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(ColumnsError):

@@ -108,7 +108,7 @@ def test_a_newer_schema_is_refused(finished: Path) -> None:
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(
-        RunError, match="newer version of the workbench: its schema is 99, and this version reads up to 3"
+        RunError, match="newer version of the workbench: its schema is 99, and this version reads up to 4"
     ):
         Run.open(finished)
 

@@ -289,6 +289,8 @@ def test_the_byte_budget_is_kept_and_what_is_dropped_is_said(recorders: Recorder
         step = run.step(first.id)
         assert (step.captured, step.captured_bytes, step.dropped, step.dropped_bytes) == (3, 1000, 3, 624)
         assert run.step(second.id).captured == 0
+    recorder.close()
+    with Run.open(recorder.path) as run:
         counters = run.counters()
         assert (counters["captured"], counters["captured_bytes"]) == (3, 1000)
         assert (counters["dropped"], counters["dropped_bytes"]) == (9, 624 + 1624)

@@ -116,6 +116,8 @@ def explain(executable: Executable, config: ConfigProto) -> Explanation:
         notes.append(f"machine code from run {plan.specials.worth} of the plan with these shapes on")
     if special is None and plan.specials is not None and _fed_shapes(plan) is None:
         notes.append("machine code is made for the shapes that feeds turn out to have; these leave them open")
+    if special is not None and special.blind:
+        notes.append(f"watched at level values it runs as Python: {special.blind}")
     if special is None:
         return _made(stage, program, plan.linear, "; ".join(notes))
     return _made(stage, program, special.linear, "; ".join(notes), special.refused)

@@ -21,7 +21,7 @@ from engine.runtime.plan.fusion_forms import Form, folds, form_of
 from engine.runtime.plan.recording import Home, Recorder, Step
 
 ELEMENTWISE = frozenset({"ufunc", "select", "cast", "copy"})
-_CONTROL = frozenset({"place", "jump", "jump_if_false", "jump_if_true", "loop", "end"})
+_CONTROL = frozenset({"place", "jump", "jump_if_false", "jump_if_true", "loop", "end", "test"})
 _MOST_STEPS = 64  # of a group: a compiler's patience, and a person's
 TRIPS = 30  # how often a loop is thought to go round
 _LEAST = 15.0  # ns that a group has to save
@@ -126,6 +126,8 @@ class Grouping:
                 group.apart.append(Apart(step.kind, step.owner, "a branch or a loop begins or ends there"))
             self._open.clear()
             self._touching.clear()
+            return
+        if step.kind == "time":  # a node that is part of a group may end when the one before it does
             return
         found = form_of(self.recorder, step, self._filled)
         mine = None

@@ -38,7 +38,9 @@ class Heat:
     def __init__(self, recorder: Recorder, outputs: Sequence[int]) -> None:
         self.fusions: tuple[Fusion, ...] = ()
         self.future: Future[None] | None = None
-        self._of = recorder, tuple(recorder.steps), outputs
+        # What looks at outputs would keep all of them; whoever wants that runs the steps as they were.
+        steps = tuple(step for step in recorder.steps if step.kind != "look")
+        self._of = recorder, steps, outputs
         self._grouping: Grouping | None = None
         self._taken = False
         self._runs = 0

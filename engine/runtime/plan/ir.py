@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.passes.stage import StageNode
+    from engine.runtime.plan.native_writes import Effect
     from engine.runtime.plan.segment import Segment
     from engine.runtime.program import FrameSpec, Item
 
@@ -116,7 +117,9 @@ class Native:
     It is given the values `inputs` and what the variables in `read` hold (reference, first reader), and gives arrays: those of
     the values in `outputs` (value, which array), and those that variables become in `written` (reference, which array, kind,
     writer).  `constants` are values that turned out to be constant, `references` values that are another one, `passed`
-    values that are what it was given: (value, which of the inputs, then of those read).
+    values that are what it was given: (value, which of the inputs, then of those read).  `effects` says of the items that write
+    what they do to stacks, TensorArrays and variables; `looks` of those that take time what their outputs are: the number of a
+    look, a constant, a handle, or None if that is not known.
     """
 
     segment: Segment
@@ -128,6 +131,8 @@ class Native:
     constants: tuple[tuple[int, Any], ...]
     references: tuple[tuple[int, int], ...]
     passed: tuple[tuple[int, int], ...] = ()
+    effects: tuple[tuple[int, Effect], ...] = ()
+    looks: tuple[tuple[int, tuple[Any, ...]], ...] = ()
 
 
 Instruction = Compute | Pass | Move | Lower | Branch | Loop | Native

@@ -3,7 +3,10 @@
 Instructions are tried one after the other.  Those whose kernels can be traced (`engine.runtime.plan.tracer`) become steps of the
 segment under way, branches and loops included where all that is in them can be; the first one that cannot ends the segment.
 What only looks something up (a feed, a variable's name) does not.  A variable is read once, where the segment begins, and
-written where it ends.
+written where it ends; a loop that follows a write begins another segment, so that nobody waits for its end to hear of the write.
+
+Between the steps stand those for who watches (`recording.MARKS`): they make the log that `engine.runtime.plan.paths` describes,
+but for the time at which the segment's first run of instructions begins, which whoever runs the segment takes.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ from engine.runtime.plan.ir import (
 from engine.runtime.plan.native_rows import Rows
 from engine.runtime.plan.native_rules import RULES
 from engine.runtime.plan.native_state import HANDLERS, MAKERS, Handle
-from engine.runtime.plan.recording import Home, NotRecordable, Recorder
+from engine.runtime.plan.native_writes import Effect, effect_of
+from engine.runtime.plan.python import stamped, writes_resources
+from engine.runtime.plan.recording import MARKS, Home, NotRecordable, Recorder
 from engine.runtime.plan.tracer import Traced, TracedContext, TracedVariable
 
 if TYPE_CHECKING:
@@ -85,6 +90,11 @@ class Draft:
     variables: dict[str, Use] = field(default_factory=dict)
     late: list[Instruction] = field(default_factory=list)  # what comes behind the segment
     moved: set[int] = field(default_factory=set)  # the Moves that are in it
+    effects: dict[int, Effect] = field(default_factory=dict)  # by item: what it does to a resource
+    handles: dict[int, int] = field(default_factory=dict)  # by the id of a handle: the item that made it
+    made: Sequence[Any] = ()  # the outputs of the op that was lowered last, as they are known
+    looks: dict[int, tuple[Any, ...]] = field(default_factory=dict)  # by item: its outputs, as `Native.looks`
+    opened: bool = True  # whether there is a time for the beginning of the run of instructions under way
     computes: int = 0
     loops: int = 0
 
@@ -141,13 +151,23 @@ class Lowering:
                 made.code.append(each)
             elif isinstance(each, Compute) and each.item.node.type == "_Retval" and not each.item.derefs:
                 self._draft.late.append(each)
-            elif not self._add(each):
+            else:
+                if self._waits(each):
+                    self._close(made)
+                if self._add(each):
+                    continue
                 self._close(made)
                 if isinstance(each, Branch | Loop) or not self._add(each):
                     self._close(made)
                     made.code.append(self._in_python(each))
         self._close(made)
         return made
+
+    def _waits(self, each: Instruction) -> bool:
+        """Whether the instruction has a loop in it, and the segment under way has written a variable."""
+        return any(use.writes for use in self._draft.variables.values()) and any(
+            isinstance(inner, Loop) for inner in walk(Block([each]))
+        )
 
     def _comes_before(self, each: Compute) -> bool:
         """Whether the op makes a handle for others than a segment, and needs nothing that one gives."""
@@ -203,7 +223,8 @@ class Lowering:
             name: (use.reader, use.entry, use.now, use.writes) for name, use in draft.variables.items()
         }
         before = set(draft.known) if known is None else set()
-        computes, loops = draft.computes, draft.loops
+        computes, loops, opened = draft.computes, draft.loops, draft.opened
+        effects, looks = set(draft.effects), set(draft.looks)
         try:
             self._lower(each)
         except Exception as why:  # a kernel may raise anything when it is given arrays without elements
@@ -215,12 +236,16 @@ class Lowering:
                     del draft.known[value]
             for value in set(draft.inputs) - inputs:
                 del draft.inputs[value]
+            for index in set(draft.effects) - effects:
+                del draft.effects[index]
+            for index in set(draft.looks) - looks:
+                del draft.looks[index]
             for name in set(draft.variables) - set(variables):
                 del draft.variables[name]
             for name, (reader, entry, now, written) in variables.items():
                 use = draft.variables[name]
                 use.reader, use.entry, use.now, use.writes = reader, entry, now, written
-            draft.computes, draft.loops = computes, loops
+            draft.computes, draft.loops, draft.opened = computes, loops, opened
             draft.moved.difference_update(id(inner) for inner in walk(Block([each])))
             self._inside = 0
             self.refused.append(
@@ -233,7 +258,7 @@ class Lowering:
     def _close(self, made: Block) -> None:
         """Put what the draft has into `made`: as a segment, or as it was where that would not pay."""
         draft, self._draft = self._draft, Draft(Recorder(self.exact, self.threads))
-        steps = sum(step.kind not in ("place", "loop", "end") for step in draft.recorder.steps)
+        steps = sum(step.kind not in ("place", "loop", "end", *MARKS) for step in draft.recorder.steps)
         heavy = draft.loops or any(step.kind == "call" for step in draft.recorder.steps)
         if not self.exact and not heavy:  # a fused kernel of one function, even, is faster than NumPy's
             heavy = any(view.size >= _LARGE for step in draft.recorder.steps for view in step.writes)
@@ -320,6 +345,8 @@ class Lowering:
             constants=tuple(constants),
             references=tuple(references),
             passed=tuple(passed),
+            effects=tuple((index, effect.settled()) for index, effect in draft.effects.items()),
+            looks=tuple(draft.looks.items()),
         )
 
     # Operands.
@@ -385,7 +412,15 @@ class Lowering:
         if isinstance(each, Pass):
             return
         if isinstance(each, Compute):
+            timed = stamped(each)
+            if timed and not self._draft.opened:
+                self._draft.recorder.time()
+                self._draft.opened = True
             self._compute(each)
+            if timed:
+                if each.item.n_outputs:
+                    self._look(each.item.index)
+                self._draft.recorder.time()
         elif isinstance(each, Move):
             self._move(each)
         elif isinstance(each, Lower):
@@ -421,6 +456,8 @@ class Lowering:
             if isinstance(found, str):
                 found = self._held(found, node) if slot in item.derefs else found
             inputs.append(found)
+        if writes_resources(each):
+            draft.effects[item.index] = Effect(node.type)
         if node.type == "Assign":
             self._assign(each, node, inputs)
             return
@@ -429,13 +466,30 @@ class Lowering:
             if id(each) in self._apart:
                 raise NotRecordable(f"what the {node.type} makes is needed elsewhere, too")
             views = self._by_handler(node, inputs)
+            if views is not None and node.opdef.stateful:
+                draft.effects[item.index] = effect_of(
+                    recorder, node, item.index, inputs, views, draft.handles
+                )
         if views is None:
             views = self._by_rule(node, inputs)
         if views is None:
             views = self._by_trace(each, node, bound, inputs)
+        draft.made = views
         for value, view in zip(each.outputs, views, strict=True):
             if value >= 0:
                 draft.known[value] = view
+
+    def _look(self, index: int) -> None:
+        """The outputs of the op that was lowered last are looked over."""
+        draft = self._draft
+        found = []
+        for each in draft.made:
+            if isinstance(each, str):
+                each = draft.variables[each].now
+            if each is not None and not isinstance(each, Handle | np.ndarray | np.generic):
+                each = draft.recorder.look(each) if each.size else np.empty(each.shape, each.dtype)
+            found.append(each)
+        draft.looks[index] = tuple(found)
 
     def _by_handler(self, node: StageNode, inputs: Sequence[Any]) -> list[Any] | None:
         """The op on a stack or TensorArray of the segment's own; None if its kernel is to be traced."""
@@ -537,6 +591,7 @@ class Lowering:
         if view is None or shape != view.shape or not node.attrs["validate_shape"]:
             raise NotRecordable("an assignment whose shapes are not known to be equal")
         self._write(self._draft.variables[inputs[0]], view, "assign", node)
+        self._draft.made = [inputs[0]]
         if each.outputs[0] >= 0:
             self._draft.known[each.outputs[0]] = inputs[0]
 
@@ -547,6 +602,9 @@ class Lowering:
         if item.node.attrs["shape"].dims_or_none != view.shape:
             raise NotRecordable(f"the shape of variable '{item.name}' changes")
         use.now, use.writes = view, (*use.writes, (kind, node))
+        if view.shape == ():  # another write may follow in this segment, and what a scalar becomes is told
+            effects, index = self._draft.effects, self._draft.recorder.owner
+            effects[index] = effects[index].wrote(use, self._draft.recorder.note(view))
 
     # Branches and loops.
 
@@ -584,9 +642,11 @@ class Lowering:
     def _blocks(self, *blocks: Block) -> None:
         self._inside += 1
         for block in blocks:
+            self._draft.opened = False
             for each in block.code:
                 self._lower(each)
         self._inside -= 1
+        self._draft.opened = False
 
     def _branch(self, branch: Branch) -> None:
         recorder = self._draft.recorder
@@ -597,6 +657,7 @@ class Lowering:
             # A constant on both sides, say: the buffer of what a Merge gives must be known before the sides part.
             if isinstance(inner, Move) and inner.target not in self._draft.known:
                 self._announce(inner)
+        recorder.test(test)
         recorder.mark_step("jump_if_false", otherwise, [test])
         self._blocks(branch.then)
         if branch.orelse:
@@ -616,6 +677,7 @@ class Lowering:
         draft, recorder = self._draft, self._draft.recorder
         draft.loops += 1
         if loop.test is None:
+            recorder.enter()
             self._blocks(loop.cond)
             return
         if loop.indices:
@@ -626,11 +688,13 @@ class Lowering:
             recorder.copy(start, variable)
             draft.known[target] = variable
         top, out = recorder.label(), recorder.label()
+        recorder.enter()
         recorder.mark_step("loop")
         recorder.mark_step("place", top)
         self._blocks(loop.cond)
         test = self._view(loop.predicate)
         recorder.check_condition(test)
+        recorder.test(test)
         recorder.mark_step("jump_if_false", out, [test])
         self._blocks(loop.body)
         self._next(loop)

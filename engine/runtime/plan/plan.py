@@ -17,7 +17,6 @@ from engine.runtime.plan.joining import NAME as JOINED
 from engine.runtime.plan.joining import joined
 from engine.runtime.plan.paths import Layout
 from engine.runtime.plan.specials import Special, Specials
-from engine.runtime.plan.stamped import Notes, Order, is_straight
 from engine.runtime.plan.structure import linearize
 from engine.types import errors
 
@@ -58,7 +57,6 @@ class Plan:
         self.linear = linearize(executable.program)
         self.uses_step = any(python.writes_resources(each) for each in self.linear.walk())
         self._loops = bool(self.linear.loops)
-        self._order = Order(self.linear) if is_straight(self.linear) else None
         self.specials = Specials(self.linear, executable, exact, threads, background) if native else None
         self._lock = threading.Lock()
         self._programs: dict[tuple[TraceLevel, Any], python.PythonProgram] = {}
@@ -82,8 +80,10 @@ class Plan:
                     found = self._programs[key] = made
         return found
 
-    def layout(self, level: TraceLevel) -> Layout:
-        """What a log at this level means, for `engine.runtime.plan.record.Log`."""
+    def layout(self, level: TraceLevel, special: Special | None = None) -> Layout:
+        """What a log at this level means, for `engine.runtime.plan.record.Log`, where `special` serves (None: Python)."""
+        if special is not None:
+            return special.layout(self.executable, level)
         values = level >= TraceLevel.VALUES
         found = self._layouts.get(values)
         if found is None:
@@ -98,19 +98,21 @@ class Plan:
         deadline: float | None = None,
         level: TraceLevel = TraceLevel.OFF,
         log: Log | None = None,
+        special: Special | None = None,
     ) -> None:
-        """One step; results are in `context.results`.
+        """One step; results are in `context.results`.  With a `log`: `special` is what its layout is of (None: Python).
 
         Raises what the interpreter raises: OpErrors attached to the node, CancelledError or DeadlineExceededError, saying where,
         from within a loop.
         """
-        if log is not None:
-            special = self.special(context.feeds, level)
-            if special is not None:
-                self._run_noted(special, context, resources, log)
-                return
         program = self._settled
-        if program is None or level or step.checker is not None:
+        if log is not None and special is not None:
+            from engine.runtime.plan.stamped import Tapes, natives
+
+            program = special.noted(self.executable, level)
+            looks = level >= TraceLevel.VALUES
+            log.tapes = Tapes(natives(special.linear), context.container, log, looks=looks)
+        elif program is None or level or step.checker is not None:
             program = self._choose(context, level)
         if context.borrowed:
             for index in program.keeps:
@@ -131,24 +133,10 @@ class Plan:
 
     def special(self, feeds: Sequence[Any], level: TraceLevel) -> Special | None:
         """The specialisation that serves those who watch at this level; None: Python does."""
-        if level != TraceLevel.TIMES or self.specials is None or self._order is None:
+        if level not in (TraceLevel.TIMES, TraceLevel.VALUES) or self.specials is None:
             return None
-        return self.specials.find(feeds)
-
-    def _run_noted(
-        self, special: Special, context: StepContext, resources: ResourceManager, log: Log
-    ) -> None:
-        assert self._order is not None  # or there would be no `special`
-        notes = Notes()
-        program = special.noted(self.executable)
-        finished = False
-        try:
-            program.function(resources, context, context.feeds, context.results, None, notes)
-            finished = True
-        except Exception as raised:
-            self._fail(raised, program)
-        finally:
-            notes.give(log, self._order, finished=finished)
+        found = self.specials.find(feeds)
+        return None if found is not None and level >= TraceLevel.VALUES and found.blind else found
 
     def _fail(self, raised: Exception, program: python.PythonProgram) -> NoReturn:
         """Raise what went wrong as an OpError of the node whose line it came from."""

@@ -105,7 +105,7 @@ def write(
 
     `check(item_index, iteration)` is called now and then in loops and gives the number of iterations until the next time;
     `log` is what takes down what happened, at a `level` above OFF.  `checker`, if there is one, is called with each node and its
-    outputs.  With `noted`, times are told with the nodes that they are of (`log` is then `engine.runtime.plan.stamped.Notes`).
+    outputs.  With `noted`, segments keep the log, too, for which `log.tapes` (`engine.runtime.plan.stamped.Tapes`) must be there.
     """
     writer = _Writer(linear, executable, level, checker)
     writer.noted = noted
@@ -115,6 +115,14 @@ def write(
 def stamped(instruction: Instruction) -> bool:
     """Whether a time stamp follows the instruction: it does something that takes time."""
     return isinstance(instruction, Compute) and instruction.item.node.type not in _IDLE
+
+
+def _first_run(instruction: Instruction) -> Iterator[Instruction]:
+    """The instruction, or of a segment those that it begins with, up to the first branch or loop."""
+    if isinstance(instruction, Native):
+        yield from itertools.takewhile(lambda each: not isinstance(each, Branch | Loop), instruction.covers)
+    else:
+        yield instruction
 
 
 def writes_resources(instruction: Instruction) -> bool:
@@ -142,6 +150,7 @@ class _Writer:
         self.containers: dict[str, str] = {}
         self.depth = 0  # of loops
         self.indent = 1
+        self.opened = False  # whether the run of instructions under way has a time for its beginning
         self.segments = 0
         self.checker = checker
         self.space["checker"] = checker
@@ -153,13 +162,16 @@ class _Writer:
         head = ["def plan(R, S, F, O, check, log):"]
         head.append(f"{_INDENT}n = {FIRST_COUNTDOWN}")
         if any(isinstance(each, Loop) for each in self._written()):
-            head.append(f"{_INDENT}new_frame = count(1).__next__")
+            counted = "log.tapes.new_frame" if self.noted else "count(1).__next__"
+            head.append(f"{_INDENT}new_frame = {counted}")
             self.space["count"] = itertools.count
         for container, name in self.containers.items():
             head.append(f"{_INDENT}{name} = R._containers.get({container!r}, nothing)")
         if self.level:
-            head.append(f"{_INDENT}t = log.{'times' if self.noted else 'stamps'}.append")
-            head.append(f"{_INDENT}w = log.{'writes.append' if self.noted else 'wrote'}")
+            head.append(f"{_INDENT}t = log.stamps.append")
+            head.append(f"{_INDENT}w = log.wrote")
+            if self.noted:
+                head.append(f"{_INDENT}T = log.tapes")
             if self.level >= TraceLevel.VALUES:
                 head.append(f"{_INDENT}h = log.health")
             self.space["now"] = time.perf_counter_ns
@@ -215,7 +227,8 @@ class _Writer:
 
     # Blocks.
 
-    def _block(self, block: Block) -> None:
+    def _block(self, block: Block, *, opened: bool = False) -> None:
+        self.opened = opened
         before = len(self.lines)
         run: list[Instruction] = []
         for each in block.code:
@@ -226,6 +239,7 @@ class _Writer:
                     self._branch(each)
                 else:
                     self._loop(each)
+                self.opened = False
                 self._let_go(each)
             else:
                 run.append(each)
@@ -235,12 +249,10 @@ class _Writer:
 
     def _run(self, run: Sequence[Instruction]) -> None:
         """Instructions one after the other."""
-        if not run:
-            return
-        traced = bool(self.level) and any(stamped(each) for each in run)
-        if traced and not self.noted:
-            self._say("t(now())")
         for each in run:
+            if not self.opened and self.level and any(stamped(inner) for inner in _first_run(each)):
+                self._say("t(now())")
+                self.opened = True
             if isinstance(each, Compute):
                 self._compute(each)
             elif isinstance(each, Native):
@@ -249,8 +261,8 @@ class _Writer:
                 self._move(each)
             elif isinstance(each, Lower):
                 self._say(f"f{each.flag} = False", each.item)
-            if traced and stamped(each) and isinstance(each, Compute):
-                self._say(f"t(({each.item.index}, now()))" if self.noted else "t(now())")
+            if self.level and stamped(each):
+                self._say("t(now())")
             self._let_go(each)
 
     def _let_go(self, instruction: Instruction) -> None:
@@ -310,7 +322,7 @@ class _Writer:
             assignment = self._assignment(item, targets)
             self._say(assignment + call + (")" if assignment.endswith("(") else ""), item)
             if self.level and writes_resources(compute):
-                self._say(f"w(({item.index}, c.writes))" if self.noted else "w(c.writes)")
+                self._say("w(c.writes)")
         if watched and item.n_outputs:
             self._say(f"h({', '.join(targets)})", item)
         self._check(item, targets)
@@ -352,16 +364,20 @@ class _Writer:
             self._say(f"if a{i} is None: {self._name(reference)}.read(r{number}_{i})", item)
             arguments.append(f"a{i}")
         check = f"lambda: check({test.index}, 0)" if test is not None else "None"
+        called = f"seg{number}({', '.join([check, *arguments])})"
         if self.noted:
-            self.space[f"seg{number}"] = segment.run_stamped
-            self._say(f"g, m = seg{number}({', '.join([check, *arguments])})", first)
-            self._say("log.times.extend(m)")
-        else:
-            # A loop is where an interrupt comes, and what may take too much memory.
-            self._say(f"g = seg{number}({', '.join([check, *arguments])})", test or first)
+            self.space[f"seg{number}"] = segment.run_traced
+            called = f"seg{number}({', '.join([f'T[{number}]', check, *arguments])})"
+            if segment.may_fail:  # Python runs it for the rest of the step once it has failed
+                called = f"None if {number} in T.fallen else {called}"
+        # A loop is where an interrupt comes, and what may take too much memory.
+        self._say(f"g = {called}", test or first)
+        opened = self.opened
         if segment.may_fail:
             self._say("if g is None:")
             self.indent += 1
+            if self.noted:
+                self._say(f"T.fall({number})")
             self._instead(native)
             self.indent -= 1
             self._say("else:")
@@ -371,7 +387,8 @@ class _Writer:
                 self.space["Write"] = Write
                 name = references[reference]
                 record = f"Write({name}, {kind!r}, {name}.value, {name}.version, g[{which}])"
-                self._say(f"w(({self.executable.program.by_name[writer.name].index}, ({record},)))")
+                index = self.executable.program.by_name[writer.name].index
+                self._say(f"T.wrote({index}, {reference}, {record})")
             self._say(f"{references[reference]}.value = g[{which}]")
             self._say(f"{references[reference]}.version += 1")
         for value, which in native.passed:
@@ -391,6 +408,9 @@ class _Writer:
             self.indent += 1
             self._say(f"any(o{number})")
             self.indent -= 1
+        self.opened = opened
+        for each in native.covers:
+            self.opened = not isinstance(each, Branch | Loop) and (self.opened or stamped(each))
 
     def _instead(self, native: Native) -> None:
         """What a segment stands for, as Python: for a run of it that failed, which has changed nothing.
@@ -409,7 +429,7 @@ class _Writer:
         for value in mine:
             if not kept[value].startswith("C"):
                 self.names[value] = f"x{value}"
-        self._block(Block(list(native.covers)))
+        self._block(Block(list(native.covers)), opened=self.opened)
         for value, name in kept.items():
             self.names[value] = name
 
@@ -484,7 +504,7 @@ class _Writer:
         self._say(f"{target} = {container}.get({attrs['shared_name'] or item.node.name!r})", item)
         self._say(f"if type({target}) is not Variable: {target} = k{i}(at{i}(R, S, 0, 0))", item)
         if self.level:
-            self._say(f"w(({i}, ()))" if self.noted else "w(())")
+            self._say("w(())")
 
     def _move(self, move: Move) -> None:
         target, source = self._name(move.target), self._name(move.source)

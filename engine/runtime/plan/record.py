@@ -7,6 +7,7 @@ are told of some iterations of its loops only, ever fewer, and at the end of exa
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,18 +20,21 @@ from engine.observe import (
     FrameEvent,
     Health,
     Observer,
+    ResourceWrites,
     StepInfo,
     Totals,
     TraceLevel,
+    WritePattern,
 )
-from engine.runtime.collector import Written, health_batch, look
+from engine.runtime.collector import Written, health_batch, look, summary_of, text_of
 from engine.runtime.health import ArrayHealth
 from engine.runtime.interrupts import Held
 from engine.runtime.plan.paths import Layout
 from engine.runtime.plan.replay import Replay
-from engine.runtime.plan.rows import Rows
+from engine.runtime.plan.rows import Rows, Same, SameWrites
 
 if TYPE_CHECKING:
+    from engine.runtime.plan.stamped import Tapes
     from engine.runtime.resources import Write
 
 LOG_ENTRIES = 100_000
@@ -55,6 +59,7 @@ class Log:
         self.stamps: list[int] = [step.started_ns]
         self.writes: list[tuple[Written, ...]] = []
         self.measured: list[tuple[ArrayHealth | None, ...]] = []
+        self.tapes: Tapes | None = None  # what segments tell, where there are any
         self.observers = observers
         self.step = step
         self.device = device
@@ -106,14 +111,22 @@ class Log:
                 getattr(observer, method)(self.step, batch)
 
     def _flush(self, *, final: bool) -> None:
-        replay = self._replay
+        replay, tapes = self._replay, self.tapes
+        if tapes is not None:
+            tapes.trim()
+            replay.natives = tapes.health
+        entries = len(self.stamps)
         replay.advance(self.stamps, self.measured, final=final)
         if replay.stretches:
             rows = replay.rows(self.stamps)
+            if tapes is not None:
+                tapes.complete(rows)
             if not final or self._totals is not None:
                 self._add_up(rows)
             self._tell_rows(rows)
         self.stamps[:] = replay.clear(self.stamps)
+        if tapes is not None:
+            tapes.forgotten(entries - len(self.stamps))
         self.writes.clear()
         self.measured.clear()
         if self._told_bytes >= self._next_bytes:
@@ -134,6 +147,9 @@ class Log:
         """Hand on the rows, and what refers to them."""
         told = rows.told
         first = self._first
+        if rows.same is not None and not first:
+            self._tell_same(rows, rows.same)
+            return
         # By place among all rows, the number that a row has among those told; of one that is not, that of the last before it.
         number = np.arange(first, first + len(rows)) if told is None else np.cumsum(told) + (first - 1)
         columns = (rows.node, rows.frame, rows.iteration, rows.start_ns, rows.end_ns, rows.dead)
@@ -152,6 +168,17 @@ class Log:
         self._tell_frames(rows, number)
         self._tell_writes(rows, number)
         self._tell_health(rows, number)
+
+    def _tell_same(self, rows: Rows, same: Same) -> None:
+        """The same for rows that many steps have, and that are all that there is up to now."""
+        pattern, thread = same.on(self._thread, self.device)
+        columns = (rows.node, rows.frame, rows.iteration, rows.start_ns, rows.end_ns, thread, rows.dead)
+        self._tell("executions", Executions(self.device, 0, *columns, pattern, rows.times))
+        self._first = len(rows)
+        self._told_bytes += len(rows) * _ROW
+        self._tell_frames(rows, same.number)
+        self._tell_writes(rows, same.number)
+        self._tell_health(rows, same.number)
 
     def _tell_frames(self, rows: Rows, number: Any) -> None:
         events = self._replay.events
@@ -186,27 +213,53 @@ class Log:
         return self._first - told - 1
 
     def _tell_writes(self, rows: Rows, number: Any) -> None:
-        entries = [entry for entry, written in enumerate(self.writes) if written]
-        if not entries:
+        lengths = list(map(len, self.writes))
+        if not any(lengths):
             return
+        same = rows.same if rows.same is not None and number is rows.same.number else None
+        known = same.writes if same is not None else None
+        several: Sequence[tuple[Written, ...]]
+        if known is not None and known.lengths == lengths:
+            places, several = known.places, self.writes
+        else:
+            known = None
+            places, several = self._places_of_writes(rows, lengths)
+            if not several:
+                return
+        container, resource, kind, version, key, nbytes, dtype, shape, text = zip(
+            *itertools.chain.from_iterable(several)
+        )
+        # In step after step the same is written: then only versions, times and the values of scalars are new.
+        what = (container, resource, kind, key, nbytes, dtype, shape)
+        if known is None or known.what != what:
+            row, node, frame, iteration = (
+                tuple(column[places].tolist()) for column in (number, rows.node, rows.frame, rows.iteration)
+            )
+            summary = tuple(map(summary_of, dtype, shape))
+            who = (row, node, frame, iteration)
+            pattern = WritePattern(*who, container, resource, kind, nbytes, summary, key)
+            varying = tuple([at for at, said in enumerate(summary) if said is None])
+            known = SameWrites(lengths, places, what, varying, pattern)
+            if same is not None:
+                same.writes = known
+        summaries = [text_of(dtype[at], shape[at], text[at]) for at in known.varying]
+        self._told_bytes += len(version) * _WRITE
+        batch = ResourceWrites(known.pattern, version, rows.end_ns[places], summaries)
+        self._tell("resource_writes", batch)
+
+    def _places_of_writes(
+        self, rows: Rows, lengths: Sequence[int]
+    ) -> tuple[Any, Sequence[tuple[Written, ...]]]:
+        """The entries of writes that are told, and for each write its row."""
         # The last may be of an instruction that was interrupted, and has no row.
-        places = rows.writes[np.array([entry for entry in entries if entry < len(rows.writes)], np.int64)]
+        entries = [entry for entry, length in enumerate(lengths[: len(rows.writes)]) if length]
+        places = rows.writes[np.array(entries, np.int64)]
         if rows.told is not None:
             kept = rows.told[places]
-            places, entries = (
-                places[kept],
-                [entry for entry, keep in zip(entries, kept.tolist(), strict=False) if keep],
-            )
-        columns = (number, rows.node, rows.frame, rows.iteration, rows.end_ns)
-        who = zip(*(column[places].tolist() for column in columns), strict=True)
-        found = [
-            each.told(*about)
-            for entry, about in zip(entries, who, strict=False)
-            for each in self.writes[entry]
-        ]
-        if found:
-            self._told_bytes += len(found) * _WRITE
-            self._tell("resource_writes", tuple(found))
+            places = places[kept]
+            entries = [entry for entry, keep in zip(entries, kept.tolist(), strict=True) if keep]
+        repeats = [lengths[entry] for entry in entries]
+        return np.repeat(places, repeats), [self.writes[entry] for entry in entries]
 
     def _tell_health(self, rows: Rows, number: Any) -> None:
         found = self._replay.health

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+MARKS = frozenset({"time", "test", "note", "look", "enter"})
+"""Steps that are for those who watch: the time, an answer, what an operand holds, how it looks, that a frame begins.  They are
+left out where nobody does."""
+
 
 class NotRecordable(Exception):
     """Something cannot be a step of a tape; the message says what."""
@@ -76,6 +80,8 @@ class Recorder:
         self.exact = exact
         self.threads = threads
         self.stacks: list[int] = []  # bytes an element of each stack
+        self.notes: list[View] = []  # what `note` takes down
+        self.looks: list[View] = []  # what `look` looks at
         self.alarm: View | None = None  # a bool that is up when the run has failed
         self._failed: Any = None  # the label at the end, where a failed run goes
         self._scratch: TapeBuilder = TapeBuilder()
@@ -182,6 +188,32 @@ class Recorder:
     def mark_step(self, kind: str, data: Any = None, reads: Sequence[View] = ()) -> None:
         """A step of control: "place", "jump", "jump_if_false", "jump_if_true" with a label; "loop", "end"."""
         self._add(kind, reads, (), data)
+
+    # For those who watch.
+
+    def time(self) -> None:
+        """The time goes into the log."""
+        self.steps.append(Step("time"))
+
+    def test(self, condition: View) -> None:
+        """One bool goes into the log."""
+        self.steps.append(Step("test", (condition,)))
+
+    def enter(self) -> None:
+        """A frame begins, which is counted."""
+        self.steps.append(Step("enter"))
+
+    def note(self, view: View) -> int:
+        """What an operand, which lies in C order, holds at this point is taken down; gives the number of the note."""
+        self.notes.append(view)
+        self.steps.append(Step("note", (view,), (), len(self.notes) - 1))
+        return len(self.notes) - 1
+
+    def look(self, view: View) -> int:
+        """An operand is looked over at this point, at level values; gives the number of the look."""
+        self.looks.append(view)
+        self.steps.append(Step("look", (view,), (), len(self.looks) - 1))
+        return len(self.looks) - 1
 
     # Stacks, and failure.
 

@@ -7,7 +7,7 @@ then makes columns of all of them at once.  It may stop wherever the log does an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,9 +30,13 @@ from engine.runtime.plan.python import stamped
 from engine.runtime.plan.rows import Rows, Stretch, rows_of
 from engine.runtime.plan.ways import Way, begin
 
+if TYPE_CHECKING:
+    from engine.runtime.plan.native_health import NativeHealth
+
 DEAD_FRAMES = 1 << 30
 """Ids of frames from here on are of those that were entered dead; others are as kernels get them (`KernelContext.frame`)."""
 
+_new: Any = tuple.__new__  # of a named tuple, at a third of the cost
 _FIRST_LOOK = 64  # iterations that are looked at together at first
 
 
@@ -93,6 +97,7 @@ class Replay:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self.natives: NativeHealth | None = None  # tells the health that segments have found
         self.stride = 1
         self._done = 0  # instances passed since `clear`
         self.stretches: list[Stretch] = []
@@ -234,45 +239,48 @@ class Replay:
 
     def _look(self, here: _Open, template: Template, measured: Sequence[tuple[Any, ...]]) -> None:
         """The health of the outputs of one instance: measured, or that of the value that was handed on."""
-        looks = self._looks
-        told = self._is_told(here)
+        looks, natives = self._looks, self.natives
+        told, done = self._is_told(here), self._done
         put = self.health.append
-        for what, *about in template.health:
-            if what == MOVED:
-                targets, sources = about
-                found = [looks[source] for source in sources]
-                for target, look in zip(targets, found, strict=True):
-                    looks[target] = look
-                continue
-            if what == LOGGED:
-                row, values = about
-                if self._measured >= len(measured):
-                    return
-                for slot, (value, look) in enumerate(zip(values, measured[self._measured], strict=True)):
+        for entry in template.health:
+            what = entry[0]
+            if what == ALIAS:
+                _, row, slot, value = entry
+                look = looks[value]
+            elif what == LOGGED:
+                _, row, values, item = entry
+                given = natives.next(item) if natives is not None else None
+                if given is None:
+                    if self._measured >= len(measured):
+                        return
+                    given = measured[self._measured]
+                    self._measured += 1
+                for slot, (value, look) in enumerate(zip(values, given, strict=True)):
                     if value >= 0:
                         looks[value] = look
                     if told and look is not None:
-                        put(Measured(self._done, row, slot, look))
-                self._measured += 1
+                        put(_new(Measured, (done, row, slot, look)))
                 continue
-            if what == ALIAS:
-                row, slot, value = about
-                look = looks[value]
+            elif what == MOVED:
+                _, targets, sources = entry
+                for target, look in zip(targets, [looks[source] for source in sources], strict=True):
+                    looks[target] = look
+                continue
             elif what == SWITCHED:
-                row, value, asked = about
+                _, row, value, asked = entry
                 choice = looks[asked]
                 slot = int(choice is not None and choice.minimum != 0)
                 look = looks[value]
             elif what == GIVEN:
-                row, slot, value, look = about
+                _, row, slot, value, look = entry
                 looks[value] = look if value >= 0 else looks[value]
             else:
                 assert what == INDEX
-                row, value, first, other = about
+                _, row, value, first, other = entry
                 slot, look = 1, other if here.iteration else first
                 looks[value] = look if value >= 0 else looks[value]
             if told and look is not None:
-                put(Measured(self._done, row, slot, look))
+                put(_new(Measured, (done, row, slot, look)))
 
     # The rows.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.observe import Pattern, WritePattern
 from engine.runtime.plan.paths import Template
 
 
@@ -34,6 +36,7 @@ class Rows:
     """Executions in columns; `first` and `size` say of each instance which rows are its.
 
     `told` marks the rows that observers are told of (None: all).  `writes` are the rows that have an entry in `Log.writes`.
+    `same` is what they have in common with those of other steps, if they are a single instance, and `times` its times then.
     """
 
     node: npt.NDArray[np.int32]
@@ -46,9 +49,81 @@ class Rows:
     size: npt.NDArray[np.int64]
     writes: npt.NDArray[np.int64]
     told: npt.NDArray[np.bool_] | None = None
+    same: Same | None = None
+    times: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.node)
+
+
+class SameWrites(NamedTuple):
+    """What steps with the same rows wrote, so far as it does not differ from step to step.
+
+    lengths: how many writes each entry of `Log.writes` has.  places: of each write, its row.  what: columns of `Written`.
+    varying: the writes whose summaries differ.
+    """
+
+    lengths: list[int]
+    places: npt.NDArray[np.int64]
+    what: tuple[Any, ...]
+    varying: tuple[int, ...]
+    pattern: WritePattern
+
+
+class Same:
+    """What all steps have in common whose rows are a single instance of a template, in one frame and iteration.
+
+    used: the entries of the log that are times of rows, the last time before the instance counted as entry 0 (None: all are).
+    start, end: of each row, which of those.  number: of each row, itself.  writes: what was told last of its writes.
+    """
+
+    __slots__ = (
+        *("_told", "end", "first", "frame", "iteration", "number", "size", "start", "template", "used"),
+        "writes",
+    )
+
+    def __init__(self, template: Template, frame: int, iteration: int) -> None:
+        size = len(template)
+        self.template = template
+        self.frame = np.full(size, frame, np.int32)
+        self.iteration = np.full(size, iteration, np.int64)
+        self.first = np.zeros(1, np.int64)
+        self.size = np.array([size], np.int64)
+        self.number = np.arange(size)
+        used, at = np.unique(np.concatenate((template.start + 1, template.end + 1)), return_inverse=True)
+        self.used = None if len(used) == template.entries + 1 else used
+        self.start, self.end = at[:size].astype(np.int64), at[size:].astype(np.int64)
+        self.writes: SameWrites | None = None
+        self._told: dict[tuple[int, str], tuple[Pattern, npt.NDArray[np.int32]]] = {}
+
+    def on(self, thread: int, device: str) -> tuple[Pattern, npt.NDArray[np.int32]]:
+        """The pattern of rows that are told on this thread and device, and their column `thread`."""
+        found = self._told.get((thread, device))
+        if found is None:
+            if len(self._told) >= _MOST_THREADS:
+                self._told.clear()
+            found = Pattern(self.start, self.end), np.full(len(self.number), thread, np.int32)
+            self._told[thread, device] = found
+        return found
+
+
+_MOST_THREADS = 16
+_MOST_SAME = 1 << 18  # rows in `_same`, each of some 50 bytes
+_same: dict[tuple[int, int, int], Same] = {}
+_lock = threading.Lock()
+
+
+def _same_of(stretch: Stretch) -> Same:
+    template = stretch.template
+    key = id(template), stretch.frame, stretch.iteration
+    found = _same.get(key)
+    if found is None or found.template is not template:
+        found = Same(template, stretch.frame, stretch.iteration)
+        with _lock:
+            while _same and sum(len(each.number) for each in _same.values()) > _MOST_SAME:
+                del _same[next(iter(_same))]
+            _same[key] = found
+    return found
 
 
 def rows_of(stretches: Sequence[Stretch], times: npt.NDArray[np.int64]) -> Rows:
@@ -60,23 +135,33 @@ def rows_of(stretches: Sequence[Stretch], times: npt.NDArray[np.int64]) -> Rows:
 
 def _one(stretch: Stretch, times: npt.NDArray[np.int64]) -> Rows:
     """A single instance: most of its columns are the template's."""
+    same = _same_of(stretch)
     template = stretch.template
-    size = len(template)
-    shifted = times[stretch.start - 1 :]  # -1 is the last time stamp before it, which stands right there
-    if stretch.last != stretch.start - 1:
-        shifted = np.concatenate((times[stretch.last : stretch.last + 1], times[stretch.start :]))
     told = stretch.stride > 0 and stretch.iteration % stretch.stride == 0
+    if stretch.last == stretch.start - 1:  # the last time stamp before it stands right there
+        shifted = times[stretch.last : stretch.start + template.entries]
+    else:
+        shifted = np.concatenate(
+            (
+                times[stretch.last : stretch.last + 1],
+                times[stretch.start : stretch.start + template.entries],
+            )
+        )
+    if same.used is not None:
+        shifted = shifted[same.used]
     return Rows(
         node=template.node,
-        frame=np.full(size, stretch.frame, np.int32),
-        iteration=np.full(size, stretch.iteration, np.int64),
-        start_ns=shifted[template.start + 1],
-        end_ns=shifted[template.end + 1],
+        frame=same.frame,
+        iteration=same.iteration,
+        start_ns=shifted[same.start],
+        end_ns=shifted[same.end],
         dead=template.dead,
-        first=np.zeros(1, np.int64),
-        size=np.array([size], np.int64),
+        first=same.first,
+        size=same.size,
         writes=template.writes,
-        told=None if told else np.zeros(size, np.bool_),
+        told=None if told else np.zeros(len(template), np.bool_),
+        same=same if told else None,
+        times=shifted,
     )
 
 

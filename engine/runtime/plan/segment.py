@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.runtime.plan.fusion_hot import Heat
-from engine.runtime.plan.recording import Home, Recorder, Step
+from engine.runtime.plan.recording import MARKS, Home, Recorder, Step
 
 if TYPE_CHECKING:
     from engine.native.frame import Frame
     from engine.native.layout import View
     from engine.native.tape import Tape
     from engine.runtime.plan.fusion import Fusion
+    from engine.runtime.plan.stamped import Tracing
 
 _ALIGN = 64
 _SMALL = 4096  # bytes: buffers up to here have places of their own size
@@ -34,6 +35,7 @@ _REUSED = 4096  # bytes: a smaller array is made anew each time, which is as fas
 _SPARE = 3  # arrays kept for one output: the one in use, the one before it, and one more
 _SAME_PLACE = frozenset("fdbBhHiIlLqQ?")  # dtypes whose loops give the same bits in place
 _FRAMES = 8  # that are kept for runs at the same time
+LOG = 1 << 15  # times and answers that a run which is watched logs before they are taken
 
 
 class Segment:
@@ -55,7 +57,8 @@ class Segment:
         self._code = _Code(recorder, self.steps, inputs, outputs)
         self.steps = self._code.steps
         self._recorder, self._views = recorder, (inputs, outputs)
-        self._stamped: tuple[_Code, _Code] | None = None  # the code as it is, and the same with stamps
+        self._traced: tuple[_Code, _Code] | None = None  # the code as it is, and the same with marks
+        self._looking: _Code | None = None
         self.heat: Heat | None = None  # None: nothing is ever fused here
         if not recorder.exact:
             self.heat = Heat(recorder, [view.slot for view in outputs])
@@ -89,21 +92,44 @@ class Segment:
         """Run once; `check` is called now and then while a loop goes on."""
         if self.heat is not None and self.heat.left > 0:
             self.heat.run(self)
-        return self._run(self._code, check, arrays)[0]
+        return self._run(self._code, check, arrays)
 
-    def run_stamped(
-        self, check: Callable[[], None] | None, *arrays: Any
-    ) -> tuple[list[Any] | None, list[tuple[int, int]]]:
-        """Like `run`, and when each of the items that steps are from was done: (its index, nanoseconds)."""
-        code, stamped = self._code, self._stamped
-        if stamped is None or stamped[0] is not code:
-            made = _Code(self._recorder, code.steps, *self._views, stamped=True)
-            stamped = self._stamped = code, made
-        return self._run(stamped[1], check, arrays)
+    @property
+    def notes(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+        """What the notes of a watched run are: dtype and shape."""
+        return [(view.dtype, view.shape) for view in self._recorder.notes]
+
+    @property
+    def looks(self) -> list[View]:
+        """What a run that is watched at level values looks at."""
+        return self._recorder.looks
+
+    def prepare(self, *, looks: bool = False) -> _Code:
+        """The code for those who watch, made if it is not there yet; `looks`: at level values, where nothing is fused."""
+        if looks:
+            if self._looking is None:
+                steps = self._recorder.steps
+                self._looking = _Code(self._recorder, steps, *self._views, marks=True, looks=True)
+            return self._looking
+        code, traced = self._code, self._traced
+        if traced is None or traced[0] is not code:
+            made = _Code(self._recorder, code.marked, *self._views, marks=True)
+            traced = self._traced = code, made
+        return traced[1]
+
+    def run_traced(
+        self, tracing: Tracing, check: Callable[[], None] | None, *arrays: Any
+    ) -> list[Any] | None:
+        """Like `run`, and `tracing` is given what the log and the notes have, whenever there is much and at the end."""
+        return self._run(self.prepare(looks=tracing.looks), check, arrays, tracing)
 
     def _run(
-        self, code: _Code, check: Callable[[], None] | None, arrays: Sequence[Any]
-    ) -> tuple[list[Any] | None, list[tuple[int, int]]]:
+        self,
+        code: _Code,
+        check: Callable[[], None] | None,
+        arrays: Sequence[Any],
+        tracing: Tracing | None = None,
+    ) -> list[Any] | None:
         free = code.free
         try:
             mine = free.pop()
@@ -119,22 +145,25 @@ class Segment:
             for array, (dtype, shape) in zip(arrays, self.inputs, strict=True)
         ]
         made = [spare.take() for spare in mine.spares]
-        status = mine.frame.enter(*given, *made)
-        ends: list[tuple[int, int]] = []
-        if status and not mine.go_on(status, check):
-            return None, ends
-        if code.stamps:
-            numbers, times, _ = mine.frame.take_stamps()
-            ends = list(zip(numbers.tolist(), times.tolist(), strict=True))
+        if tracing is not None:
+            fine = tracing.run(mine.frame, [*given, *made], check)
+        else:
+            status = mine.frame.enter(*given, *made)
+            fine = not status or mine.go_on(status, check)
+        if not fine:
+            return None
         if len(free) < _FRAMES:
             free.append(mine)
-        return None if self.alarm >= 0 and made[self.alarm] else made, ends
+        return None if self.alarm >= 0 and made[self.alarm] else made
 
 
 class _Code:
-    """Steps laid out, the tape of them, and what is free to run it."""
+    """Steps laid out, the tape of them, and what is free to run it.
 
-    __slots__ = ("arena_bytes", "constants", "free", "stamps", "steps", "tape")
+    marked: the steps with marks; marks: whether these run, and `looks` whether those that look do.  work_bytes: what they need.
+    """
+
+    __slots__ = ("arena_bytes", "constants", "free", "marked", "marks", "steps", "tape", "work_bytes")
 
     def __init__(
         self,
@@ -143,13 +172,16 @@ class _Code:
         inputs: Sequence[View],
         outputs: Sequence[View],
         *,
-        stamped: bool = False,
+        marks: bool = False,
+        looks: bool = False,
     ) -> None:
-        self.steps = _in_place(recorder, steps)
+        self.marked, self.marks = steps, marks
+        without = frozenset[str]() if looks else frozenset({"look"}) if marks else MARKS
+        self.steps = _in_place(recorder, [each for each in steps if each.kind not in without])
         layout = _Layout(recorder, self.steps)
         self.arena_bytes = layout.size
-        self.tape, self.constants = layout.build(inputs, outputs, recorder, stamped=stamped)
-        self.stamps = len(self.tape) if stamped else 0
+        self.tape, self.constants = layout.build(inputs, outputs, recorder, marks=marks, looks=looks)
+        self.work_bytes = layout.work_bytes
         self.free: list[_Run] = []
 
 
@@ -161,13 +193,18 @@ class _Run:
     def __init__(self, code: _Code, outputs: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
         from engine.native.frame import Frame
 
-        frame: Frame = Frame(code.tape, stamps=code.stamps)
+        frame: Frame = Frame(code.tape, log=LOG if code.marks else 0)
+        if code.marks:
+            frame.bind(code.tape.slot("frames"), np.zeros(1, np.int64))
         if "arena" in code.tape.slots:
             arena = np.empty(code.arena_bytes + _ALIGN, np.uint8)
             start = -arena.__array_interface__["data"][0] % _ALIGN
             frame.bind(code.tape.slot("arena"), arena[start:])
         for slot, array in code.constants:
             frame.bind(slot, array)
+        if code.work_bytes:
+            work = np.empty(code.work_bytes + _ALIGN, np.uint8)
+            frame.bind(code.tape.slot("work"), work[-work.__array_interface__["data"][0] % _ALIGN :])
         self.frame = frame
         self.spares = [_Spare(dtype, shape) for dtype, shape in outputs]
 
@@ -339,6 +376,7 @@ class _Layout:
         self.recorder = recorder
         self.steps = steps
         self.size = 0
+        self.work_bytes = 0
         self.offsets: dict[int, int] = {}
         self._place(_lives(steps))
 
@@ -452,10 +490,22 @@ class _Layout:
                     break
 
     def build(
-        self, inputs: Sequence[View], outputs: Sequence[View], recorder: Recorder, *, stamped: bool = False
+        self,
+        inputs: Sequence[View],
+        outputs: Sequence[View],
+        recorder: Recorder,
+        *,
+        marks: bool = False,
+        looks: bool = False,
     ) -> tuple[Tape, list[tuple[int, Any]]]:
-        """The tape, and the constants that its frames are to bind; `stamped`: with a time behind each item's last step."""
+        """The tape, and the constants that its frames are to bind.
+
+        `marks`: there are notes, whose stacks come last; `looks`: there are looks, and the first stack behind the program's own
+        gets their records.
+        """
+        from engine.native.layout import View
         from engine.native.tape import TapeBuilder
+        from engine.runtime.plan.looking import Looker
 
         builder = TapeBuilder()
         slots: dict[int, tuple[int, int]] = {}
@@ -484,16 +534,26 @@ class _Layout:
 
         for nbytes in recorder.stacks:
             builder.stack(nbytes)
+        entered = View.of(builder.slot("frames"), np.dtype(np.int64), ()) if marks else None
+        looker = Looker(builder) if looks else None
+        notes = [builder.stack(view.nbytes) for view in recorder.notes] if marks else []
         labels: dict[int, Any] = {}  # the steps' own may stand in another tape already
-        for number, step in enumerate(self.steps, 1):
-            followed = self.steps[number].owner if number < len(self.steps) else -1
+        for step in self.steps:
             if step.kind in ("place", "jump", "jump_if_false", "jump_if_true"):
                 label = labels.setdefault(id(step.data), builder.label())
                 step = replace(step, data=label)
+            elif step.kind == "note":
+                step = replace(step, kind="push", data=notes[step.data])
             views = [at(view) for view in step.reads], [at(view) for view in step.writes]
+            if entered is not None and step.kind == "enter":
+                builder.count(entered)
+                continue
+            if looker is not None and step.kind == "look":
+                looker.look(step.data, *views[0])
+                continue
             _append(builder, step, *views, recorder.threads)
-            if stamped and step.owner >= 0 and step.owner != followed:
-                builder.stamp(step.owner)
+        if looker is not None:
+            self.work_bytes = looker.nbytes
         return builder.build(), constants
 
 
@@ -512,6 +572,10 @@ def _append(builder: Any, step: Step, reads: list[View], writes: list[View], thr
         builder.reduce(name, reads[0], writes[0], axes)
     elif kind == "call":
         _append_call(builder, step.data, [*reads, *writes], threads, step.short)
+    elif kind == "time":
+        builder.time()
+    elif kind == "test":
+        builder.test(reads[0])
     elif kind == "push":
         builder.push(step.data, reads[0])
     elif kind == "pop":

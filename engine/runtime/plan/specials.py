@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engine.observe import TraceLevel
 from engine.runtime import step
 from engine.runtime.plan import python
 from engine.runtime.plan.ir import Compute, Linear, Native
+from engine.runtime.plan.paths import Layout
 from engine.types import site
 
 if TYPE_CHECKING:
@@ -43,13 +44,37 @@ class Special:
     program: python.PythonProgram
     segments: list[Native]
     refused: list[tuple[Any, str]]
-    _noted: python.PythonProgram | None = None
+    _noted: dict[TraceLevel, python.PythonProgram] = field(default_factory=dict)
+    _layouts: dict[bool, Layout] = field(default_factory=dict)
+    _blind: str | None = None
 
-    def noted(self, executable: Executable) -> python.PythonProgram:
-        """The program that takes times down, written when it is first asked for."""
-        if self._noted is None:
-            self._noted = python.write(self.linear, executable, TraceLevel.TIMES, noted=True)
-        return self._noted
+    @property
+    def blind(self) -> str:
+        """Why the tapes do not serve at level values, or ""."""
+        if self._blind is None:
+            from engine.runtime.plan.native_health import blind
+
+            self._blind = next(filter(None, map(blind, self.segments)), "")
+        return self._blind
+
+    def noted(self, executable: Executable, level: TraceLevel) -> python.PythonProgram:
+        """The program for those who watch, written when it is first asked for; the segments are ready for it."""
+        for each in self.segments:
+            each.segment.prepare(looks=level >= TraceLevel.VALUES)
+        found = self._noted.get(level)
+        if found is None:
+            found = self._noted[level] = python.write(self.linear, executable, level, noted=True)
+        return found
+
+    def layout(self, executable: Executable, level: TraceLevel) -> Layout:
+        """What the log of `noted` means."""
+        from engine.runtime.plan.stamped import expanded
+
+        values = level >= TraceLevel.VALUES
+        found = self._layouts.get(values)
+        if found is None:
+            found = self._layouts[values] = Layout(expanded(self.linear), executable, values)
+        return found
 
 
 class Specials:

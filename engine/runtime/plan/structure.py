@@ -17,6 +17,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from engine.op.queues import BLOCKING
 from engine.runtime.plan.ir import (
     Block,
     Branch,
@@ -90,6 +91,8 @@ class _Linearizer:
         for item in self.program.items:
             if item.flow >= SEND:
                 raise NotExpressible("it sends or receives", item)
+            if item.node.type in BLOCKING:
+                raise NotExpressible("it may wait for a queue", item)
         body = _FrameWork(self, self.program.root).block()
         return Linear(body, self.sources, self.flags, self.unreachable)
 

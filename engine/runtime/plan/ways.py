@@ -200,7 +200,7 @@ class Way(Stretching):
                 self.health.append((GIVEN, row, 0, compute.outputs[0], self.whole.constants[item.index]))
         elif takes_time and item.n_outputs:
             self.measured += 1
-            self.health.append((LOGGED, row, compute.outputs))
+            self.health.append((LOGGED, row, compute.outputs, item.index))
 
     def _pass(self, item: Item) -> None:
         if item.flow == ENTER:
