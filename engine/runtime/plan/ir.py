@@ -133,6 +133,10 @@ class Native:
     passed: tuple[tuple[int, int], ...] = ()
     effects: tuple[tuple[int, Effect], ...] = ()
     looks: tuple[tuple[int, tuple[Any, ...]], ...] = ()
+    has_loops: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.has_loops = any(isinstance(each, Loop) for each in walk(Block(list(self.covers))))
 
 
 Instruction = Compute | Pass | Move | Lower | Branch | Loop | Native

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ class Log:
     """
 
     def __init__(self, layout: Layout, observers: Sequence[Observer], step: StepInfo, device: str) -> None:
-        self.stamps: list[int] = [step.started_ns]
+        self.stamps = array("q", [step.started_ns])
         self.writes: list[tuple[Written, ...]] = []
         self.measured: list[tuple[ArrayHealth | None, ...]] = []
         self.tapes: Tapes | None = None  # what segments tell, where there are any

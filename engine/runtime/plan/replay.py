@@ -6,6 +6,7 @@ then makes columns of all of them at once.  It may stop wherever the log does an
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -113,7 +114,7 @@ class Replay:
 
     # The walk.
 
-    def advance(self, log: list[int], measured: Sequence[tuple[Any, ...]], *, final: bool) -> None:
+    def advance(self, log: array[int], measured: Sequence[tuple[Any, ...]], *, final: bool) -> None:
         """Go on as far as `log` leads; if `final`, to the last row that it tells of."""
         end = len(log)
         while self._stack:
@@ -162,7 +163,7 @@ class Replay:
             self._tell(here, FrameChange.FRAME_END)
         self._stack.pop()
 
-    def _advance_iteration(self, here: _Open, template: Template, log: list[int], end: int) -> None:
+    def _advance_iteration(self, here: _Open, template: Template, log: array[int], end: int) -> None:
         """The next iteration of a loop; of a plain one all that went the same way."""
         self._next(here)
         first = begin(here.layout)
@@ -284,14 +285,14 @@ class Replay:
 
     # The rows.
 
-    def rows(self, log: list[int]) -> Rows:
+    def rows(self, log: array[int]) -> Rows:
         """The rows of what was passed since `clear`, as columns."""
-        return rows_of(self.stretches, np.fromiter(log, np.int64, len(log)))
+        return rows_of(self.stretches, np.array(log, np.int64))
 
-    def clear(self, log: list[int]) -> list[int]:
+    def clear(self, log: array[int]) -> array[int]:
         """Forget what was passed; gives what the log has to begin with from now on."""
         self.stretches, self.events, self.health = [], [], []
-        kept = [log[self._last], *log[self._start :]]
+        kept = log[self._last : self._last + 1] + log[self._start :]
         self._start, self._last, self._done, self._measured = 1, 0, 0, 0
         return kept
 

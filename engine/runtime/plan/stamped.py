@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.runtime.plan.ir import Block, Branch, Instruction, Linear, Loop, Native, walk
+from engine.runtime.plan.ir import Block, Branch, Instruction, Linear, Loop, Native
 from engine.runtime.plan.native_health import NativeHealth
 from engine.runtime.plan.native_writes import NativeWrites
 
@@ -151,7 +151,7 @@ class Tracing:
         self._notes = native.segment.notes
         self._records = -1 - len(self._notes)  # the stack of what looks have found
         self.looks = tapes.health is not None
-        self._loops = any(isinstance(each, Loop) for each in walk(Block(list(native.covers))))
+        self._loops = native.has_loops
         self.first = self.frames = 0
         self._low = 0
 
@@ -193,7 +193,7 @@ class Tracing:
 
         taken = frame.take_log()
         if len(taken):
-            self._tapes.log.stamps.extend(self._entries(taken))
+            self._tapes.log.stamps.frombytes(self._entries(taken).tobytes())
         if self._tapes.health is not None:
             records = frame.take_stack(self._records)
             if len(records):
@@ -205,13 +205,12 @@ class Tracing:
                     self._number, number + len(self._notes), list(noted.view(dtype).reshape(-1, *shape))
                 )
 
-    def _entries(self, taken: npt.NDArray[np.int64]) -> list[int]:
+    def _entries(self, taken: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Times in nanoseconds between what was before and what comes then, since they are of another clock; answers as they
         are."""
         from engine.native import clock
 
         high = time.perf_counter_ns()
-        times = np.clip(clock.nanoseconds(taken), self._low, high)
+        times = np.minimum(np.maximum(clock.nanoseconds(taken), self._low), high)
         self._low = high
-        entries: list[int] = np.where(taken > 1, times, taken).tolist()
-        return entries
+        return times if taken.min() > 1 else np.where(taken > 1, times, taken)
