@@ -476,7 +476,7 @@ def test_a_timeout_says_where_the_step_was(native: bool) -> None:
             errors.DeadlineExceededError, match=r"next to run: 'loop/.*' \(root > .*\) on CPU:[01]"
         ):
             session.run(loop, options=tf.RunOptions(timeout_in_ms=150))
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < 10
         plan_of(session, [loop])
 
 

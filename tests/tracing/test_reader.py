@@ -181,7 +181,7 @@ def test_a_live_run_is_followed(recorders: Recorders, synthetic: Any) -> None:
         assert run.scalars()["loss"][1].tolist() == [0.5]
         began = time.perf_counter()
         recorder.close()
-        assert time.perf_counter() - began < 2  # the writer does not wait for its readers
+        assert time.perf_counter() - began < 10  # the writer does not wait for its readers
         assert run.refresh()
         assert run.state == "finished"
         assert len(run.executions(run.steps()[0].id)) == 10

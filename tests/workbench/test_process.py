@@ -100,7 +100,7 @@ def test_terminate_ends_a_stubborn_script_and_its_children(
     until(lambda: process.output_tail().count("ready") == 2)
     started = time.monotonic()
     assert process.terminate(grace=0.2) == -signal.SIGKILL
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 10
     assert nothing_left() == []
     assert process.terminate() == -signal.SIGKILL  # once more does no harm
 
