@@ -134,7 +134,7 @@ def test_a_killed_run_can_be_read_where_nothing_may_be_written(
 
 def test_a_killed_run_whose_log_was_cut_has_the_steps_before_the_cut(tmp_path: Path) -> None:
     process, path = _start(tmp_path / "runs", 50)
-    said = _steps(process, 200) + _kill(process)
+    said = _steps(process, 500) + _kill(process)
     whole = (path / "run.sqlite-wal").read_bytes()
     found: list[int] = []
     for part in (0.0, 0.001, 0.2, 0.5, 0.77, 0.999):
@@ -151,7 +151,7 @@ def test_a_killed_run_whose_log_was_cut_has_the_steps_before_the_cut(tmp_path: P
         except RunError:
             found.append(0)
     assert found == sorted(found)
-    assert 0 < found[2] < found[-1]
+    assert 0 < found[3] < found[-1]  # steps go into the database many at a time
 
 
 def test_an_uncaught_exception_is_a_failed_run(tmp_path: Path) -> None:
