@@ -1,4 +1,4 @@
-"""The command line: ``workbench demo | run | step | open | show | stages | plan | place | runs | tensorboard``."""
+"""The command line: ``workbench demo | run | step | attach | open | show | stages | plan | place | runs | tensorboard``."""
 
 from __future__ import annotations
 
@@ -58,6 +58,12 @@ def _trace(default: str | None, text: str) -> Callable[[F], F]:
 def _script(function: F) -> F:
     function = click.argument("args", nargs=-1, type=click.UNPROCESSED)(function)
     return click.argument("script", metavar="SCRIPT")(function)
+
+
+def _command_file(function: F) -> F:
+    return click.option(
+        "--script", "file", metavar="FILE", help="Commands from FILE, one a line; # begins a comment."
+    )(function)
 
 
 def _version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -144,27 +150,73 @@ def run(logdir: str, trace: str, script: str, args: tuple[str, ...]) -> None:
 @click.option(
     "--commands", metavar="TEXT", help="Commands, apart by semicolons, instead of a terminal: 'n; n; c'."
 )
+@_command_file
 @click.option("--text", is_flag=True, help="A prompt instead of the terminal application.")
+@click.option(
+    "--schedule",
+    metavar="STRING",
+    help="Replay this schedule (as the command 'schedule' shows it, or @FILE) in the Session.run that it belongs to.",
+)
 @_logdir
 @_trace(None, "Record it too, this much.")
 @_script
 def step(
-    commands: str | None, text: bool, logdir: str, trace: str | None, script: str, args: tuple[str, ...]
+    commands: str | None,
+    file: str | None,
+    text: bool,
+    schedule: str | None,
+    logdir: str,
+    trace: str | None,
+    script: str,
+    args: tuple[str, ...],
 ) -> None:
     """Run SCRIPT, stop at its first Session.run, and step through it node by node.
 
-    In a terminal this opens the terminal application; with --commands, or without a terminal, it is text: commands then come from
-    --commands or from standard input ("h" lists them). --commands may also come after SCRIPT; what follows "--" there is the
+    In a terminal this opens the terminal application; with --commands, --script or without a terminal, it is text: commands then
+    come from there or from standard input ("h" lists them). --commands may also come after SCRIPT; what follows "--" there is the
     script's alone.
     """
     from workbench import stepping
 
     _check_script(script)
     args, commands = _commands_after(args, commands)
+    commands = _commands_in(file, commands)
     if commands is None and not text and _has_terminal():
-        _end(stepping.in_terminal(script, args, trace=trace, logdir=logdir))
+        _end(stepping.in_terminal(script, args, trace=trace, logdir=logdir, schedule=schedule))
         return
-    _end(stepping.as_text(script, args, commands, trace=trace, logdir=logdir))
+    _end(stepping.as_text(script, args, commands, trace=trace, logdir=logdir, schedule=schedule))
+
+
+@cli.command(short_help="Step through a script that runs already, and listens.")
+@click.argument("target", metavar="[PID|PATH|tcp:PORT]", required=False)
+@click.option("--commands", metavar="TEXT", help="Commands, apart by semicolons, instead of a terminal.")
+@_command_file
+@click.option("--text", is_flag=True, help="A prompt instead of the terminal application.")
+@_logdir
+def attach(target: str | None, commands: str | None, file: str | None, text: bool, logdir: str) -> None:
+    """Attach to a script that was started with WORKBENCH_DEBUG=1, or that called engine.debug.listen().
+
+    It stops at its next Session.run, and is stepped as with "workbench step"; "detach" lets it run on as if nobody had looked,
+    and so does leaving in any other way. Without an argument: list the scripts that listen. For tcp:PORT the token is taken from
+    WORKBENCH_DEBUG_TOKEN, or asked for.
+    """
+    from workbench import attaching
+
+    commands = _commands_in(file, commands)
+    if target is None:
+        if commands is not None:
+            raise click.UsageError("attach to which script? workbench attach lists them")
+        _end(attaching.show_listening())
+        return
+    token = ""
+    if target.startswith("tcp:"):
+        token = os.environ.get("WORKBENCH_DEBUG_TOKEN", "") or click.prompt(
+            "token", hide_input=True, err=True
+        )
+    if commands is None and not text and _has_terminal():
+        _end(attaching.in_terminal(target, token, logdir=logdir))
+        return
+    _end(attaching.as_text(target, token, commands))
 
 
 @cli.command("open", short_help="Look at a run.")
@@ -477,6 +529,18 @@ def _commands_after(args: tuple[str, ...], commands: str | None) -> tuple[tuple[
         if commands is None and word.startswith("--commands="):
             return args[:i] + args[i + 1 :], word.partition("=")[2]
     return args, commands
+
+
+def _commands_in(file: str | None, commands: str | None) -> str | None:
+    """`commands`, or those in `file`."""
+    if file is None:
+        return commands
+    if commands is not None:
+        raise click.UsageError("--commands and --script are two ways to say the same")
+    try:
+        return Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(f"the commands in {file} cannot be read: {error}") from None
 
 
 def _print_report(path: Path, as_json: bool) -> None:

@@ -51,6 +51,8 @@ def main(arguments: list[str]) -> None:
     program = _Program(script)
 
     sys.argv[:] = [script, *args]
+    if options.keys() & {"--socket", "--ask"}:
+        os.environ.pop("WORKBENCH_DEBUG", None)  # it is debugged, or asked, already
     if options.keys() & {"--trace", "--socket", "--ask"}:
         _hide_ourselves()
     agent = asker = None

@@ -189,20 +189,35 @@ class Instructions(NamedTuple):
     tokens: list[Delivered]
 
 
-# The journal is one flat list, so that an event in it costs no object of its own (and the garbage collector no visit): for each event
+# The journal is one flat list, so that an event in it keeps no object of its own (which would cost memory that is not in the
+# cache, and visits of the garbage collector): for each event
 #
-#     activation, outputs, order, next_ready, held, log
+#     item, frame, iteration, given, order, held, second, log, released
 #
-# `order` is the activation's among those outstanding, `next_ready` the one to be given next before the event.  `held` is the token
-# that it consumed, or the list of them if it does not have exactly one input.  `log` has the changes that are not simply the
-# opposite of delivering its outputs, flat as well: target, key, what was there; None if there are none.
-STRIDE = 6
+# `given` is what `outputs_of` makes outputs of: the outputs, or the only one; None if all are dead.  `order` is the activation's
+# among those outstanding.  `held` and `second` are the first two tokens that it consumed, or `held` is the list of all if there
+# are more than two.  `log` has the changes that are not simply the opposite of delivering its outputs, flat as well (target, key,
+# what was there); None if there are none.  `released` is how many activations became ready.
+STRIDE = 9
 AMENDED = -1  # the `order` of a change from outside, which nothing was outstanding for
 _new_tuple: Any = tuple.__new__
 _CONTAINERS = (list, dict)
 _POP = object()  # journal marks: undo an append, undo a clear, undo a new key
 _REFILL = object()
 _DELETE = object()
+
+
+def outputs_of(item: Item, given: Any) -> Sequence[Any] | None:
+    """The outputs of an execution from what the journal has of them."""
+    return (given,) if given is not None and item.n_outputs == 1 else given
+
+
+def _tokens(item: Item, held: Any, second: Any) -> Sequence[Any]:
+    """The tokens that an execution consumed from what the journal has of them."""
+    count = item.n_inputs
+    if count > 2:
+        return held  # type: ignore[no-any-return]
+    return (held, second)[:count]
 
 
 class ExecutorState:
@@ -274,17 +289,23 @@ class ExecutorState:
         journal = self.journal
         inputs = iteration.inputs
         start = item.start
-        if item.n_inputs == 1:  # let go of the values
+        count = item.n_inputs
+        held: Any = None
+        second: Any = None
+        if count == 1:  # let go of the values
             held = inputs[start]
             inputs[start] = ABSENT
-        else:
-            end = item.end
-            held = inputs[start:end] if journal is not None else None
-            for slot in range(start, end):
+        elif count == 2:
+            held = inputs[start]
+            second = inputs[start + 1]
+            inputs[start] = inputs[start + 1] = ABSENT
+        elif count:
+            if journal is not None:
+                held = inputs[start : start + count]
+            for slot in range(start, start + count):
                 inputs[slot] = ABSENT
-        if journal is not None:
-            next_ready = self._next_ready
-            self._log = None if self._plain[item.index] else []
+        if journal is not None and not self._plain[item.index]:
+            self._log = []
         flow = item.flow
         if flow == ENTER:
             self._enter(item, frame, number, outputs)
@@ -302,7 +323,9 @@ class ExecutorState:
                 self._log = []
             self._clean_up(frame, number)
         if journal is not None:
-            journal += (activation, outputs, order, next_ready, held, self._log)
+            given = outputs if outputs is None or item.n_outputs != 1 else outputs[0]
+            journal += (item, frame, number, given, order, held, second, self._log, len(self._run))
+            self._log = None
         return self._drain()
 
     def amend(self, event: Finished, edits: Sequence[tuple[list[Any], int, Any]]) -> None:
@@ -318,7 +341,7 @@ class ExecutorState:
             log += (target, key, target[key])
             target[key] = value
         activation, outputs = event
-        self.journal += (activation, outputs, AMENDED, self._next_ready, [], log)
+        self.journal += (*activation, outputs, AMENDED, None, None, log, 0)
 
     def stop_recording(self) -> None:
         """Keep no journal from now on."""
@@ -335,9 +358,12 @@ class ExecutorState:
             raise ValueError("this state keeps no journal; make it with record=True")
         if not self.journal:
             raise IndexError("there is no event to take back")
-        activation, outputs, order, next_ready, held, log = self.journal[-STRIDE:]
+        item, frame, number, given, order, held, second, log, _ = self.journal[-STRIDE:]
         del self.journal[-STRIDE:]
+        outputs = given if order == AMENDED else outputs_of(item, given)
+        activation = Activation(item, frame, number)
         event = Finished(activation, outputs)
+        outstanding = len(self.outstanding)
         for at in range(len(log) - 3, -1, -3) if log else ():
             target, key, old = log[at : at + 3]
             if key is _POP:
@@ -352,13 +378,12 @@ class ExecutorState:
                 setattr(target, key, old)
         if order == AMENDED:
             return event
-        item, frame, number = activation
         iteration = frame.iterations[number]
         if self._plain[item.index]:
             self._take_back(item, frame, number, iteration, outputs)
             iteration.outstanding += 1
-        iteration.inputs[item.start : item.end] = (held,) if item.n_inputs == 1 else held
-        self._next_ready = next_ready
+        iteration.inputs[item.start : item.end] = _tokens(item, held, second)
+        self._next_ready -= outstanding - len(self.outstanding)
         self.outstanding[activation] = order
         return event
 
@@ -401,8 +426,8 @@ class ExecutorState:
         """The tokens that the last event's activation had on its inputs.  Raises IndexError or ValueError as `undo` does."""
         if self.journal is None:
             raise ValueError("this state keeps no journal; make it with record=True")
-        activation, _, order, _, held, _ = self.journal[-STRIDE:]
-        return [held] if activation.item.n_inputs == 1 and order != AMENDED else list(held)
+        item, _, _, _, order, held, second, _, _ = self.journal[-STRIDE:]
+        return [] if order == AMENDED else list(_tokens(item, held, second))
 
     # Rules.
 
@@ -531,8 +556,8 @@ class ExecutorState:
                 if self._report_tokens:
                     self._tokens.append(Delivered(slot_out, target, slot, frame, number, dead))
                 if log is not None:
-                    log += (pending, local, pending[local])
-                    log += (inputs, target.start + slot, inputs[target.start + slot])
+                    at = target.start + slot
+                    log += (pending, local, pending[local], inputs, at, inputs[at])
                 if target.flow == MERGE:
                     if dead:
                         inputs[target.start + slot] = DEAD
@@ -578,8 +603,12 @@ class ExecutorState:
             Activation, (item, frame, number)
         )  # past the named tuple's own, slower, constructor
         if self._log is not None:
-            self._log += (self.outstanding, activation, _DELETE)
-            self._log += (iteration, "outstanding", iteration.outstanding)
+            # fmt: off
+            self._log += (
+                self.outstanding, activation, _DELETE,
+                iteration, "outstanding", iteration.outstanding,
+            )
+            # fmt: on
         self.outstanding[activation] = self._next_ready
         self._next_ready += 1
         iteration.outstanding += 1

@@ -87,7 +87,8 @@ class StepRun:
         if self.program.has_transfers:
             self.transfers = Transfers(executable.routes, resources, context.container)
         self.blocked: dict[Activation, Waiting] = {}  # what waits for a queue
-        self._history: list[Sequence[Write]] | None = [] if record else None
+        # For each event in the state's journal what was written to resources with it.
+        self.written: list[Sequence[Write]] | None = [] if record else None
 
     @property
     def ready(self) -> list[Activation]:
@@ -182,8 +183,8 @@ class StepRun:
             device = self.executable.bound[activation.item.index].device
             if device is not None:
                 collector.allocated(row, device)
-        if self._history is not None:
-            self._history.append(outcome.writes)
+        if self.written is not None:
+            self.written.append(outcome.writes)
         instructions = self.state.apply(Finished(activation, outcome.outputs))
         if collector is not None and (instructions.changes or instructions.tokens):
             collector.followed(row, instructions.changes, instructions.tokens)
@@ -192,6 +193,11 @@ class StepRun:
         if self.blocked:
             instructions.run.extend(self._unblocked())
         return instructions
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether to `finish` is to move the state machine on and no more: nobody is told, and nothing waits."""
+        return self.collector is None and self.transfers is None and not self.blocked
 
     def park(self, activation: Activation, blocked: Blocked) -> None:
         """Put aside an activation that has to wait for a queue."""
@@ -219,22 +225,22 @@ class StepRun:
         activation: what stands for it in the event that `undo` gives.  edits: tokens to change, as `ExecutorState.amend`
         takes them.  writes: what has been written to resources.  Observers are not told.  Raises ValueError without a history.
         """
-        if self._history is None:
+        if self.written is None:
             raise ValueError("this step keeps no history; make it with record=True")
         self.state.amend(Finished(activation, ()), edits)
-        self._history.append(writes)
+        self.written.append(writes)
 
     def undo(self) -> Finished:
         """Take the last finished activation back: tokens, frames and resources are as before it ran."""
-        if self._history is None:
+        if self.written is None:
             raise ValueError("this step keeps no history; make it with record=True")
         journal = self.state.journal
-        log = journal[-1] if journal else None
-        amended = bool(journal) and journal is not None and journal[2 - STRIDE] == AMENDED
+        log = journal[-2] if journal else None
+        amended = bool(journal) and journal is not None and journal[4 - STRIDE] == AMENDED
         if not amended:
             self.blocked.clear()  # to be tried again
         event = self.state.undo()
-        for write in reversed(self._history.pop()):
+        for write in reversed(self.written.pop()):
             self.resources.undo(write)
         if amended:  # nothing has executed, and nobody was told
             return event
@@ -248,13 +254,13 @@ class StepRun:
 
     def stop_recording(self) -> None:
         """Keep nothing for `undo` from now on."""
-        self._history = None
+        self.written = None
         self.state.stop_recording()
 
     def forget(self, keep: int) -> None:
         """Let go of what `undo` needs, but for the last `keep` events."""
-        if self._history is not None:
-            del self._history[: max(0, len(self._history) - keep)]
+        if self.written is not None:
+            del self.written[: max(0, len(self.written) - keep)]
         self.state.forget(keep)
 
     def hand_over(self) -> list[Any] | None:

@@ -65,7 +65,7 @@ def check(program: Program, optimized: bool, backend: str) -> None:
 
 
 @given(programs(), st.booleans(), BACKENDS)
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_as_the_interpreter(program: Program, optimized: bool, backend: str) -> None:
     check(program, optimized, backend)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import tracemalloc
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_the_schedule_does_not_change_the_result(rng: random.Random, start: int)
 
 
 @settings(max_examples=30)
-@given(st.randoms(use_true_random=False), st.lists(st.integers(1, 30), min_size=1, max_size=8))
+@given(st.randoms(use_true_random=False), st.lists(st.integers(1, 30), min_size=1, max_size=5))
 def test_undo_restores_every_earlier_state_exactly(rng: random.Random, hops: list[int]) -> None:
     with tf.Graph().as_default():
         x = tf.placeholder(tf.int32, [])
@@ -300,12 +301,13 @@ def test_a_tensor_of_a_loop_used_outside_is_named() -> None:
 
 
 @pytest.mark.parametrize("alive", [True, False])
-def test_ten_thousand_nested_frames(alive: bool) -> None:
+def test_thousands_of_nested_frames(alive: bool) -> None:
+    depths = 3 * sys.getrecursionlimit()  # nothing may go down frame by frame
     x = tf.constant(1.0)
     switched = tf.raw_ops.Switch(data=x, pred=tf.constant(alive))[1]
-    for depth in range(10_000):
+    for depth in range(depths):
         switched = tf.raw_ops.Enter(data=switched, frame_name=f"frame_{depth}")
-    for _ in range(10_000):
+    for _ in range(depths):
         switched = tf.raw_ops.Exit(data=switched)
     result, chosen = tf.raw_ops.Merge(inputs=[switched, x])
     with tf.control_dependencies([switched]):

@@ -329,9 +329,9 @@ def test_breakpoints_on_iterations_scopes_and_patterns() -> None:
     ("line", "says"),
     [
         ("b loop/nxt", "there is no node 'loop/nxt' in this step; did you mean loop/next"),
-        ("b loop/next if iteration", "is not NODE or NODE if iteration >= N"),
-        ("b loop/next if iteration > x", "is not NODE or NODE if iteration >= N"),
-        ("b loop/next if True", "is not NODE or NODE if iteration >= N"),
+        ("b loop/next if", "if what? an expression is missing"),
+        ("b loop/next if iteration > y", "there is no name 'y' in 'iteration > »y«'"),
+        ("b loop/next or loop/other", "'loop/next or loop/other' is not a place"),
         ("d 7", "there is no breakpoint 7 (there is: none)"),
         ("d x", "'x' is not the number of a breakpoint"),
         ("p", "which tensor?"),

@@ -9,6 +9,7 @@ import re
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workbench.debugger import queries
 from workbench.debugger.agent import Agent
+from workbench.debugger.conversation import Conversation
+from workbench.debugger.pages import MAX_QUERY, MAX_ROWS, Page, Query, RowView
 from workbench.debugger.plain import PlainError, decode
 from workbench.debugger.protocol import (
     MAX_TO_AGENT,
@@ -32,7 +36,7 @@ from workbench.debugger.protocol import (
 )
 from workbench.debugger.snapshot import Snapshot, Status, ValueSummary, from_dict, to_dict
 
-ANY = (Hello, Command, Reply, Snapshot)
+ANY = (Hello, Command, Query, Reply, Page, Snapshot)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +46,8 @@ ANY = (Hello, Command, Reply, Snapshot)
         Command(3, "b while/add if iteration >= 3"),
         Reply(3, False, "zwei\nZeilen \udce4 \x00 \u2028"),
         Snapshot(1, Status.STOPPED, "x.py", ("a",)),
+        Query(4, "rows", "", 5, 100, ("while/frame", "*"), 3),
+        Page(4, True, rows=(RowView(0, "a", "Add", "root", tainted="#3"),), devices=("cpu:0",)),
     ],
 )
 def test_messages_survive_the_wire(message: Any) -> None:
@@ -71,7 +77,7 @@ JSON = st.recursive(
 
 
 @given(
-    st.sampled_from(["hello", "command", "reply", "snapshot", "nothing"]),
+    st.sampled_from(["hello", "command", "query", "reply", "page", "snapshot", "nothing"]),
     st.dictionaries(
         st.sampled_from(
             [
@@ -87,6 +93,13 @@ JSON = st.recursive(
                 "ready",
                 "next",
                 "step",
+                "kind",
+                "start",
+                "count",
+                "folds",
+                "rows",
+                "detail",
+                "reasoning",
             ]
         ),
         JSON,
@@ -112,6 +125,11 @@ def test_wrong_fields_are_a_protocol_error_or_fit(name: str, fields: dict[str, A
         b'{"type":"command","id":1,"line":["n"]}',
         b'{"type":["command"],"id":1,"line":"n"}',
         b'{"type":"Command","id":1,"line":"n"}',
+        b'{"type":"query","id":1}',
+        b'{"type":"query","id":1,"kind":["rows"]}',
+        b'{"type":"query","id":1,"kind":"rows","start":1.5}',
+        b'{"type":"query","id":1,"kind":"rows","folds":"while"}',
+        b'{"type":"page","id":1,"ok":true,"rows":[{"row":1}]}',
         b'"n"',
         b"",
         b"\xff\xfe",
@@ -289,6 +307,87 @@ def test_another_version_is_told_ours_and_hung_up_on(agent: Agent, tmp_path: Pat
     peer.send(Hello(VERSION + 1, "front"))
     (hello,) = peer.rest()
     assert hello == Hello(VERSION, "agent", os.getpid(), "x.py")
+
+
+def test_a_query_without_a_step_is_answered_and_changes_nothing(agent: Agent, tmp_path: Path) -> None:
+    peer = Peer(tmp_path / "agent")
+    for query, says in (
+        (Query(1, "rows", count=10), "the script is running"),
+        (Query(2, "secrets"), "'secrets' is no kind of query"),
+        (Query(3, "rows", start=-1), "begin at 0"),
+        (Query(4, "names", "x" * (MAX_QUERY + 1)), "too long"),
+        (Query(5, "rows", count=1 << 60), "begin at 0"),
+        (Query(6, "execution", folds=("a",) * 1000), "too long"),
+    ):
+        peer.send(query)
+        page = peer.receive()
+        while not isinstance(page, Page):
+            page = peer.receive()
+        assert page.id == query.id and not page.ok and says in page.text
+    assert peer.ask("h").ok
+
+
+@given(
+    kind=st.sampled_from(["rows", "marks", "execution", "ready", "node", "ask", "names", "check", "x"]),
+    text=st.text(max_size=40)
+    | st.sampled_from(
+        ["why not sum", "races", "explore 3", "set", "sum = 2", "__import__('os')", "next = var('w')"]
+    ),
+    start=st.integers(-3, 1 << 70),
+    count=st.integers(-3, 1 << 70),
+    folds=st.lists(st.text(max_size=5), max_size=3),
+)
+def test_fuzzed_queries_touch_nothing(
+    stopped: Conversation, kind: str, text: str, start: int, count: int, folds: list[str]
+) -> None:
+    stepping = stopped.debugger.stepping
+    assert stepping is not None
+    before = (
+        stepping.executed,
+        [each.name for each in stepping.ready],
+        len(stepping.history),
+        len(stepping.future),
+    )
+    query = Query(7, kind, text, start, count, tuple(folds))
+    page = queries.answer(stopped.debugger, stopped._paging, query)
+    assert page.id == 7 and len(page.rows) <= MAX_ROWS
+    assert unpack(pack(page)[:-1], (Page,)) == page
+    assert before == (
+        stepping.executed, [each.name for each in stepping.ready], len(stepping.history), len(stepping.future),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stopped() -> Iterator[Conversation]:
+    """A step that is stopped in its middle, in a thread of its own."""
+    import engine as tf
+
+    conversation = Conversation(script="x.py")
+
+    def script() -> None:
+        with tf.Graph().as_default(), conversation.debugger.installed():
+            w = tf.Variable(1.0, name="w")
+            total = tf.add(tf.while_loop(lambda i: i < 5, lambda i: i + 1, [tf.constant(0)]), 1, name="sum")
+            more = tf.assign_add(w, 1.0, name="more")
+            with tf.Session() as session:
+                session.run(w.initializer)
+                session.run([total, more])
+
+    thread = threading.Thread(target=script)
+    thread.start()
+    commands = conversation._commands
+    for number, line in enumerate(("r", "n 20", "back 2")):
+        commands.put(Command(number, line))
+    end = time.monotonic() + 20
+    while not (
+        commands.empty() and conversation.debugger.status is Status.STOPPED and conversation._waiting is None
+    ):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(0.2)
+    yield conversation
+    conversation.release()
+    thread.join(20)
 
 
 @given(noise=st.lists(st.binary(max_size=200), max_size=5))

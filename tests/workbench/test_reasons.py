@@ -54,7 +54,8 @@ def looped_gradient() -> Any:
 def test_why_a_node_is_dead() -> None:
     stop = "b while/NextIteration if iteration >= 1"
     not_run, _, alive, dead = answers(
-        looped_gradient(), ["why while/cond/Sin", stop, "c", "why while/cond/mul", "why while/cond/Sin"]
+        looped_gradient(),
+        ["why dead while/cond/Sin", stop, "c", "why dead while/cond/mul", "why dead while/cond/Sin"],
     )[:4]
     assert not not_run.ok and "has not run in this step yet" in not_run.text
     assert not alive.ok and "was alive" in alive.text
@@ -70,7 +71,17 @@ def test_why_a_node_is_dead() -> None:
 def test_why_what_is_about_to_run_is_dead_and_why_an_earlier_execution_was() -> None:
     told = answers(
         looped_gradient(),
-        ["why", "b while/cond/Sin", "c", "why", "why 0", "c", "c", "why while/cond/Sin", "why 9999"],
+        [
+            "why dead",
+            "b while/cond/Sin",
+            "c",
+            "why",
+            "why dead 0",
+            "c",
+            "c",
+            "why while/cond/Sin",
+            "why 9999",
+        ],
     )
     nothing, ready, alive, again, gone = [each for each in told if not each.text.startswith("breakpoint")][:5]
     assert not nothing.ok and "the next node is alive" in nothing.text

@@ -6,8 +6,11 @@
         client.command("c")
         print(client.snapshot.next)
 
-The script runs in a process of its own.  A thread reads what its agent sends; `on_change` is called in that thread, and whatever
-happens to the script (a crash, `os._exit`, a kill) ends up as a snapshot like everything else.
+    with DebugClient.attach(4711) as client:  # one that runs by itself and listens (`workbench.debugger.listening`)
+        client.wait_for_stop()
+
+A script that was launched runs in a process of its own.  A thread reads what its agent sends; `on_change` is called in that
+thread, and whatever happens to the script (a crash, `os._exit`, a kill) ends up as a snapshot like everything else.
 """
 
 from __future__ import annotations
@@ -21,11 +24,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from workbench.debugger.pages import Page, Query
 from workbench.debugger.protocol import (
     MAX_TO_FRONT,
     VERSION,
@@ -41,6 +46,7 @@ from workbench.debugger.snapshot import MAX_OUTPUT, ErrorView, Snapshot, Status
 from workbench.process import ChildProcess, describe_exit, host_command, make_private_directory
 
 CONNECT_SECONDS = 30.0
+DETACH_SECONDS = 10.0  # after which a script that does not answer is left by closing the connection
 ENDED = (Status.FINISHED, Status.FAILED)
 
 
@@ -48,19 +54,56 @@ class LaunchError(Exception):
     """The script could not be started; the message says why, in one or more lines."""
 
 
+class AttachedProcess:
+    """The process of a script that somebody else has started: its output goes where it went, and it is not ended by us.
+
+    `ended` is its exit status, once the connection to it is over.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.ended: int | None = None
+
+    def lives(self) -> bool:
+        """Whether there is such a process."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    def poll(self) -> int | None:
+        """None as long as we are connected, and then its exit status; 0 if it goes on."""
+        return self.ended
+
+    def output_tail(self, limit: int = MAX_OUTPUT) -> str:
+        """Nothing: what it prints is not ours to read."""
+        return ""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, which is not waited for."""
+        return self.ended or 0
+
+    def terminate(self) -> int:
+        """Does nothing."""
+        return self.ended or 0
+
+
 class DebugClient:
-    """A connection to the debugger in a script's process; made by `launch`.
+    """A connection to the debugger in a script's process; made by `launch` or `attach`.
 
     - `snapshot` is the latest; its `output` is the tail of what the script printed (if captured).
     - `send` gives a command and a Future of its `Reply`; `command` waits for it.
-    - `poll`, `output_tail`, `terminate` are those of the script's process.
+    - `poll`, `output_tail`, `terminate` are those of the script's process; one that was attached to is left alone (`attached`).
 
     Methods may be called from any thread.
     """
 
     def __init__(
         self,
-        process: ChildProcess,
+        process: ChildProcess | AttachedProcess,
         connection: socket.socket,
         lines: Lines,
         hello: Hello,
@@ -73,11 +116,13 @@ class DebugClient:
         self.problem = ""
         self._connection = connection
         self._lines = lines
+        self.attached = isinstance(process, AttachedProcess)
         self._on_change = on_change
         self._snapshot = Snapshot(-1, Status.WAITING_FOR_RUN, script, tuple(argv))
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
         self._pending: dict[int, Future[Reply]] = {}
+        self._asked: dict[int, Future[Page]] = {}
         self._sending = threading.Lock()
         self._over = False
         self._reader = threading.Thread(target=self._read, name="debug-client", daemon=True)
@@ -118,6 +163,25 @@ class DebugClient:
             process.terminate(grace=0)
             raise
         return cls(process, connection, lines, hello, script, args, on_change)
+
+    @classmethod
+    def attach(
+        cls,
+        where: int | str | os.PathLike[str],
+        *,
+        token: str = "",
+        on_change: Callable[[Snapshot], None] | None = None,
+    ) -> DebugClient:
+        """Attach to a script that listens; it stops at its next `Session.run`.
+
+        where: the number of its process, the path of its socket, or ``tcp:PORT``, for which `token` is needed.
+
+        Raises LaunchError if nobody listens there, or does not let us in.
+        """
+        connection = _connect_to(where)
+        lines = Lines(connection, MAX_TO_FRONT)
+        hello = _greet(connection, lines, token)
+        return cls(AttachedProcess(hello.pid), connection, lines, hello, hello.script, (), on_change)
 
     # Looking.
 
@@ -178,12 +242,49 @@ class DebugClient:
             self._hang_up()
         return future
 
+    def query(
+        self,
+        kind: str,
+        text: str = "",
+        start: int = 0,
+        count: int = 0,
+        folds: Sequence[str] = (),
+        edition: int = 0,
+    ) -> Future[Page]:
+        """Ask for data (see `workbench.debugger.queries` for the kinds); the page may come after those of later queries."""
+        future: Future[Page] = Future()
+        with self._changed:
+            if self._over:
+                future.set_result(Page(0, False, self._ending()))
+                return future
+            number = next(self._ids)
+            self._asked[number] = future
+        try:
+            with self._sending:
+                self._connection.sendall(pack(Query(number, kind, text, start, count, tuple(folds), edition)))
+        except OSError:
+            self._hang_up()
+        return future
+
     def command(self, line: str, timeout: float | None = None) -> Reply:
         """Give a command and wait for its reply; raises TimeoutError after `timeout` seconds."""
         return self.send(line).result(timeout)
 
+    def detach(self) -> None:
+        """Let the script run on by itself; what was launched is not ended by it, but when we end."""
+        with contextlib.suppress(NotYet):
+            self.send("detach").result(DETACH_SECONDS)
+        if self.attached:
+            self._hang_up()
+            if threading.current_thread() is not self._reader:
+                self._reader.join(2.0)
+
     def terminate(self) -> int:
-        """End the script and everything that it started; gives its exit status."""
+        """End the script and everything that it started; gives its exit status.  One that was attached to is let go."""
+        if self.attached:
+            if not self._over:
+                self.detach()
+            return self.process.poll() or 0
         code = self.process.terminate()
         self._hang_up()
         if threading.current_thread() is not self._reader:
@@ -191,8 +292,11 @@ class DebugClient:
         return code
 
     def quit(self) -> int:
-        """End the script: by itself if it is stopped, so that it may clean up; gives its exit status."""
-        if self.snapshot.status is Status.STOPPED:
+        """End the script: by itself if it is stopped, so that it may clean up; gives its exit status.
+
+        One that was attached to is let go.
+        """
+        if not self.attached and self.snapshot.status is Status.STOPPED:
             self.send("q")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(2.0)
@@ -211,11 +315,16 @@ class DebugClient:
     def _read(self) -> None:
         try:
             while (line := self._lines.read()) is not None:
-                message = unpack(line, (Snapshot, Reply))
+                message = unpack(line, (Snapshot, Reply, Page))
                 if isinstance(message, Snapshot):
                     self._show(message)
                 elif isinstance(message, Reply):
                     self._settle(message)
+                elif isinstance(message, Page):
+                    with self._changed:
+                        asked = self._asked.pop(message.id, None)
+                    if asked is not None:
+                        asked.set_result(message)
         except ProtocolError as error:
             self.problem = f"the script's debugger said something that cannot be understood: {error}"
         except OSError:
@@ -246,6 +355,9 @@ class DebugClient:
 
     def _conclude(self) -> None:
         """The connection has ended, and the process does too: say how in a last snapshot, and settle what is pending."""
+        if isinstance(self.process, AttachedProcess):
+            self._conclude_attached(self.process)
+            return
         code = self.process.wait() if not self.problem else self.process.terminate()
         output = self.process.output_tail(MAX_OUTPUT)
         with self._changed:
@@ -269,14 +381,43 @@ class DebugClient:
                 reason="",
                 output=output,
             )
-            self._over = True
-            pending, self._pending = self._pending, {}
-            self._changed.notify_all()
+            pending = self._end()
+        self._settle_all(pending)
+
+    def _conclude_attached(self, process: AttachedProcess) -> None:
+        """The connection has ended: the script has, or goes on without us."""
+        with self._changed:
+            last = self._snapshot
+            status, error = last.status, last.error
+            if self.problem:
+                status, error = Status.FAILED, ErrorView("", self.problem, "")
+            elif status not in ENDED:
+                status = Status.DETACHED if process.lives() else Status.FAILED
+                error = None if process.lives() else ErrorView("", "the script's process has gone", "")
+            self._snapshot = replace(last, serial=last.serial + 1, status=status, error=error, reason="")
+            process.ended = last.exit_code or 0
+            pending = self._end()
+        self._settle_all(pending)
+
+    def _end(self) -> dict[int, Future[Reply]]:
+        """Nothing more will come; gives what nobody has answered."""
+        self._over = True
+        pending, self._pending = self._pending, {}
+        self._changed.notify_all()
+        return pending
+
+    def _settle_all(self, pending: dict[int, Future[Reply]]) -> None:
         for number, future in pending.items():
             future.set_result(Reply(number, False, self._ending()))
+        with self._changed:
+            asked, self._asked = self._asked, {}
+        for number, page in asked.items():
+            page.set_result(Page(number, False, self._ending()))
         self._tell()
 
     def _ending(self) -> str:
+        if self.attached:
+            return self.problem or text_of_end(self._snapshot.status)
         code = self.process.poll()
         return self.problem or f"the script {describe_exit(code) if code is not None else 'has ended'}"
 
@@ -310,18 +451,56 @@ def _connect(process: ChildProcess, address: Path) -> socket.socket:
             return connection
 
 
-def _greet(connection: socket.socket, lines: Lines) -> Hello:
+def text_of_end(status: Status) -> str:
+    """What a command is answered that nobody hears any more."""
+    return "the script runs on by itself" if status is Status.DETACHED else "the script has ended"
+
+
+def _connect_to(where: int | str | os.PathLike[str]) -> socket.socket:
+    """A connection to a script that listens; raises LaunchError."""
+    from workbench.debugger.listening import LOOPBACK, ListenError, runtime_directory
+
+    place = os.fspath(where) if not isinstance(where, int) else str(where)
+    try:
+        if place.startswith("tcp:"):
+            port = place.removeprefix("tcp:")
+            if not port.isdecimal() or not 0 < int(port[:6]) < 65_536:
+                raise LaunchError(f"'{place}' is not tcp:PORT")
+            connection = socket.create_connection((LOOPBACK, int(port)), timeout=CONNECT_SECONDS)
+        else:
+            path = runtime_directory(make=False) / f"{place}.sock" if place.isdecimal() else Path(place)
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.connect(str(path))
+            except BaseException:
+                connection.close()
+                raise
+    except ListenError as error:
+        raise LaunchError(str(error)) from None
+    except OSError as error:
+        who = f"process {place}" if place.isdecimal() else place
+        raise LaunchError(
+            f"nobody listens at {who} ({error.strerror or error}); start the script with WORKBENCH_DEBUG=1, "
+            "or let it call engine.debug.listen()"
+        ) from None
+    return connection
+
+
+def _greet(connection: socket.socket, lines: Lines, token: str = "") -> Hello:
     try:
         connection.settimeout(CONNECT_SECONDS)
-        connection.sendall(pack(Hello(VERSION, "front", os.getpid())))
+        connection.sendall(pack(Hello(VERSION, "front", os.getpid(), token=token)))
         line = lines.read()
         if line is None:
             raise LaunchError("the script's process hung up at once")
-        hello = unpack(line, (Hello,))
+        hello = unpack(line, (Hello, Reply))
         connection.settimeout(None)
     except (ProtocolError, OSError) as error:
         connection.close()
         raise LaunchError(f"the script's process cannot be talked to: {error}") from None
+    if isinstance(hello, Reply):
+        connection.close()
+        raise LaunchError(f"the script's debugger said: {hello.text}")
     assert isinstance(hello, Hello)
     if hello.version != VERSION:
         connection.close()

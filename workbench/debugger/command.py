@@ -33,6 +33,7 @@ class Command:
 
     `arguments` is how the usage line shows them.  `run` gets the debugger and what follows the command's name.  `moves`: the step
     goes on.  `anytime`: may be given while the step runs or no step is under way.
+    `rewinds`: the step is then at another place of its history, and has stopped there.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Command:
     run: Callable[[Debugger, str], Answer]
     moves: bool = False
     anytime: bool = False
+    rewinds: bool = False
 
     @property
     def usage(self) -> str:

@@ -7,7 +7,17 @@ import re
 import textwrap
 from typing import TYPE_CHECKING
 
-from workbench.debugger import breaking, looking, moving, reasons, text
+from workbench.debugger import (
+    asking,
+    breaking,
+    changing,
+    going_back,
+    leaving,
+    looking,
+    moving,
+    scheduling,
+    text,
+)
 from workbench.debugger.breakpoints import BreakpointError
 from workbench.debugger.command import Answer, Command, CommandError
 
@@ -67,9 +77,13 @@ def _help(debugger: Debugger, rest: str) -> Answer:
 
 COMMANDS: tuple[Command, ...] = (
     *moving.COMMANDS,
+    *going_back.COMMANDS,
     *breaking.COMMANDS,
     *looking.COMMANDS,
-    *reasons.COMMANDS,
+    *asking.COMMANDS,
+    *changing.COMMANDS,
+    *leaving.COMMANDS,
+    *scheduling.COMMANDS,
     Command("h", ("help", "?"), "[COMMAND]", "list the commands, or explain one", _help, anytime=True),
 )
 

@@ -17,20 +17,39 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
+from engine.op.queues import Blocked
 from engine.runtime import driver
 from engine.runtime.driver import StepRun
 from engine.runtime.state import Activation
 from engine.types import errors
 from engine.types.site import Frame as SiteFrame
 from viz.format import plural
-from workbench.debugger import commands, device_views, flow_views, looking, moves, source, views
+from workbench.debugger import (
+    commands,
+    device_views,
+    flow_views,
+    free_running,
+    looking,
+    moves,
+    scheduling,
+    source,
+    views,
+)
 from workbench.debugger.breakpoints import Breakpoints
 from workbench.debugger.command import Answer
-from workbench.debugger.snapshot import ErrorView, Snapshot, Status, TokenView
+from workbench.debugger.free_running import Alerts
+from workbench.debugger.overrides import Marked, Overrides
+from workbench.debugger.questions.past import Past
+from workbench.debugger.schedules.record import Schedule
+from workbench.debugger.schedules.schedulers import Scheduler
+from workbench.debugger.snapshot import MAX_LOGGED, ErrorView, Snapshot, Status, TokenView
 from workbench.debugger.stepping import Stepping
 from workbench.debugger.values import Summaries
 
+STUCK_SECONDS = 1.0  # after which a step that only waits for queues stops by itself
+WAIT_SECONDS = 0.1  # between two looks at whether somebody wants a step to stop that waits for a queue
 _INTERRUPTS_EVERY = 256  # executions between two looks at whether the session was closed
 
 
@@ -71,7 +90,10 @@ class Debugger:
         self.front = front
         self.script = script
         self.argv = tuple(argv)
-        self.breakpoints = Breakpoints()
+        self.breakpoints = Breakpoints(self._alert)
+        self.kept, self.kept_bytes = 0, 0  # the budget of the history; 0 is `Stepping`'s own
+        self._told = -1  # executions done where the person was told that nothing is ready
+        self._alerts = Alerts()
         self.status = Status.WAITING_FOR_RUN
         self.reason = ""
         self.message = ""
@@ -83,9 +105,14 @@ class Debugger:
         self._owner: int | None = None
         self._pause = ""
         self._quit = False
+        self.released = False  # nobody looks any more: steps run on freely
+        self.marked: Marked = WeakKeyDictionary()  # what is in resources that descends from a change by hand
         self._ended: tuple[ErrorView | None, int] | None = None
         self._last_snapshot: Snapshot | None = None
         self.asked: Activation | None = None  # the dead activation that `why` explains
+        self.scheduler: Scheduler | None = None  # of the steps to come; None: first come, first served
+        self.pending_schedule: Schedule | None = None  # to be replayed by the step that it is a schedule of
+        self.past = Past()
 
     # Being the engine's driver.
 
@@ -102,11 +129,12 @@ class Debugger:
         """Execute `step` under the front's commands.  Raises Quit, and what the step raises."""
         thread = threading.get_ident()
         step.deadline = None  # who looks takes time
-        stepping = Stepping(step)
+        stepping = Stepping(step, self.kept, self.kept_bytes)
+        stepping.overrides = Overrides(self.marked)
         if self._owner == thread:
-            while stepping.ready:
-                stepping.execute()
+            self._run_free(stepping)
             return
+        scheduling.begin_step(self, stepping)
         try:
             if self._owner is None:
                 self.status = Status.RUNNING
@@ -120,31 +148,56 @@ class Debugger:
                 self._owner = None
                 self._turn.release()
             if self.stepping is stepping:
+                self.past.take(stepping)
                 self.stepping = None
                 self.asked = None
                 self.status = Status.WAITING_FOR_RUN
                 self.front.left(self)
+            stepping.close()
 
     def _go(self, stepping: Stepping) -> None:
         thread = threading.get_ident()
-        resumed = self._owner == thread  # the person has seen the next node already
+        # Where the person has seen the next node already, neither breakpoints nor the move stop; after a stop that was about what
+        # has executed, breakpoints do.
+        seen = begun = self._owner == thread
         countdown = _INTERRUPTS_EVERY
         while True:
             while stepping.ready:
+                if self.released:
+                    self._run_free(stepping)
+                    return
+                alerts = self._alerts.count
                 mine = self._owner == thread
-                if not resumed:
-                    reason = self._reason_to_stop(stepping, mine)
+                move = self._move
+                if stepping.scheduler is not None and not (mine and move.wanted is not None):
+                    stepping.scheduler(stepping)
+                if not seen:
+                    reason = self._reason_to_stop(stepping, mine, begun)
                     if reason is not None and (mine or self._take_turn(stepping, wait=True)):
                         self._stop(stepping, reason)
-                        resumed = True
+                        seen = begun = True
                         continue
-                elif mine and self._move.wanted is not None:
-                    stepping.prefer(self._move.wanted)
-                resumed = self._execute(stepping)
+                if seen and mine and move.wanted is not None:
+                    stepping.prefer(move.wanted)
+                free = not mine or (move.done is None and move.wanted is None)
+                if free and self.breakpoints.quiet and stepping.scheduler is None and not stepping.future:
+                    seen = begun = self._run(stepping, alerts)
+                    continue
+                executed = stepping.executed
+                seen = begun = self._execute(stepping)
+                if not seen and stepping.executed > executed and not self.breakpoints.quiet:
+                    hit = self.breakpoints.after(stepping, stepping.history[-1])
+                    if hit is not None and (mine or self._take_turn(stepping, wait=True)):
+                        self._stop(stepping, hit.reason)
+                        begun = True
                 countdown -= 1
                 if countdown == 0:
                     countdown = _INTERRUPTS_EVERY
                     stepping.step.check_interrupts()
+            if stepping.step.blocked:
+                self._wait(stepping)
+                seen = begun = False
+                continue
             if self._owner != thread or not self._move.stops_at_end:
                 return
             parked = looking.parked_of(stepping)
@@ -156,33 +209,83 @@ class Debugger:
             )
             if not stepping.ready:
                 return
-            resumed = True  # `back` has made something ready again
+            seen = begun = True  # `back` has made something ready again
+
+    def _run(self, stepping: Stepping, alerts: int) -> bool:
+        """Execute with nothing to look out for, until there is something.  True if the step stopped (at an error) and went on."""
+        countdown = _INTERRUPTS_EVERY
+        while stepping.ready and self._alerts.count == alerts:
+            if not stepping.moved and not stepping.overrides.active:
+                failed = free_running.run(stepping, self._alerts, alerts)
+                return self._failed(stepping, failed) if failed is not None else False
+            try:
+                stepping.execute()
+            except Blocked:
+                continue
+            except Exception as error:
+                return self._failed(stepping, error)
+            countdown -= 1
+            if countdown == 0:
+                countdown = _INTERRUPTS_EVERY
+                stepping.step.check_interrupts()
+        return False
+
+    @staticmethod
+    def _run_free(stepping: Stepping) -> None:
+        """Run a step to its end that nobody looks at any more, keeping nothing to go back with."""
+        stepping.step.stop_recording()
+        driver.Sequential.go_on(stepping.step, stepping.ready)
 
     def _execute(self, stepping: Stepping) -> bool:
         """Execute the next activation; an error stops before it reaches the script.  True if the step stopped and went on."""
         try:
             stepping.execute()
+        except Blocked:
+            return False
         except Exception as error:
-            stepping.error = error
-            if self._owner == threading.get_ident() or self._take_turn(stepping, wait=True):
-                self._stop(stepping, f"error in {stepping.ready[0].name}")
-            if stepping.error is None:  # the way to it was taken back
-                return True
-            raise
+            return self._failed(stepping, error)
         return False
 
-    def _reason_to_stop(self, stepping: Stepping, mine: bool) -> str | None:
-        activation = stepping.ready[0]
-        found = self.breakpoints.at(activation, stepping.step.stage)
-        if found is not None:
-            self.breakpoints.count(found)
-            return f"breakpoint {found.number} at {activation.name}"
+    def _wait(self, stepping: Stepping) -> None:
+        """Nothing is ready, and something waits for a queue: wait for it, or say so to whoever wants to see each node."""
+        mine = self._owner == threading.get_ident()
+        free = mine or self._owner is None
+        wants = (self._move.done is not None and mine) or (free and stepping.is_stuck(STUCK_SECONDS))
+        if (self._pause and free) or (wants and self._told != stepping.executed):
+            if mine or self._take_turn(stepping, wait=True):
+                self._told, self._pause = stepping.executed, ""
+                self._stop(
+                    stepping, f"nothing is ready{stepping.step.where().removeprefix('nothing')} (c waits)"
+                )
+        if not stepping.ready:
+            stepping.step.check_interrupts()
+            stepping.wait(WAIT_SECONDS)
+
+    def _failed(self, stepping: Stepping, error: Exception) -> bool:
+        """Stop at an error before it reaches the script, if errors are caught; raises it unless the way to it was taken back."""
+        stepping.error = error
+        hit = self.breakpoints.failed(stepping, error) if stepping.ready else None
+        if hit is not None and (self._owner == threading.get_ident() or self._take_turn(stepping, wait=True)):
+            self._stop(stepping, hit.reason)
+        if stepping.error is None:
+            return True
+        raise error
+
+    def _reason_to_stop(self, stepping: Stepping, mine: bool, begun: bool) -> str | None:
+        """Why to stop before the next node; `begun`: the move begins here, and so does not end."""
+        hit = self.breakpoints.before(stepping, stepping.ready[0])
+        if hit is not None:
+            return hit.reason
         if self._pause and (mine or self._owner is None):
             reason, self._pause = self._pause, ""
             return reason
-        if mine and self._move.done is not None:
+        if mine and not begun and self._move.done is not None:
             return self._move.done(stepping)
         return None
+
+    def _alert(self) -> None:
+        """Let every step that runs freely look again at what it has to look out for."""
+        self._alerts.count += 1
 
     # Turns.
 
@@ -200,9 +303,12 @@ class Debugger:
         """Carry out commands until one says to go on."""
         if self._quit:
             raise Quit
+        if self.released:
+            return
         self.status = Status.STOPPED
         self.reason = reason
         self.message = ""
+        stepping.visit()
         self.front.stopped(self)
         while True:
             answer = self.execute(self.front.command(self))
@@ -225,11 +331,23 @@ class Debugger:
     def pause(self, reason: str = "paused") -> None:
         """Stop before the next node, from any thread."""
         self._pause = reason
+        self._alert()
+
+    def release(self) -> None:
+        """Stop no more, from any thread: breakpoints are forgotten, and what is under way runs on as if nobody had looked."""
+        self.breakpoints.clear()
+        self.released = True
+        self._move = moves.freely()
+        self._pause = "detached"
+        self._alert()
+        if driver.installed() is self:
+            driver.uninstall()
 
     def quit(self) -> None:
         """End the script at the next node, from any thread."""
         self._quit = True
         self._pause = "quit"
+        self._alert()
 
     def finish(self, error: ErrorView | None, exit_code: int) -> None:
         """The script has ended."""
@@ -304,6 +422,10 @@ class Debugger:
             breakpoints=self.breakpoints.views,
             error=error_view(stepping.error) if stepping.error is not None else None,
             can_undo=bool(stepping.history),
+            logged=tuple(self.breakpoints.logged)[-MAX_LOGGED:],
+            logged_count=self.breakpoints.logged_count,
+            first_row=stepping.executed - len(stepping.history),
+            future=len(stepping.future),
             ended=ended,
             ended_count=ended_count,
             resources=resources,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engine.runtime.queues import Queue
 from engine.runtime.rendezvous import Rendezvous
 from engine.runtime.resources import NO_KEY, Resource, Stack, TensorArray
 from engine.runtime.state import DEAD, Activation
@@ -47,6 +48,9 @@ def resource_views(stepping: Stepping, summaries: Summaries) -> tuple[tuple[Reso
 
 
 def _resource(resource: Resource, writers: _Writers, uses: Resources, summaries: Summaries) -> ResourceView:
+    if isinstance(resource, Queue):
+        held, by = summaries.of(resource), writers.of(resource)
+        return ResourceView(resource.name, resource.kind, resource.version, value=held, by=by)
     if not isinstance(resource, Stack | TensorArray):
         value = _summary(resource.value, summaries) if resource.value is not None else None
         by = writers.of(resource)

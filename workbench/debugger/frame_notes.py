@@ -26,9 +26,9 @@ class Tally(NamedTuple):
         """The tally after one more change."""
         if change is FrameChange.ITERATION_BEGIN:
             begun = self.begun + 1
-            return self._replace(begun=begun, most=max(self.most, begun - self.ended), held=-1)
+            return Tally(begun, self.ended, self.deferred, max(self.most, begun - self.ended))
         if change is FrameChange.ITERATION_END:
-            return self._replace(ended=self.ended + 1)
+            return Tally(self.begun, self.ended + 1, self.deferred, self.most, self.held)
         if change is FrameChange.ITERATION_DEFERRED:
             return self._replace(deferred=self.deferred + 1, held=iteration)
         return self

@@ -25,6 +25,7 @@ from workbench.debugger.values import Reference, print_array
 if TYPE_CHECKING:
     from workbench.debugger.core import Debugger
 
+_ELSEWHERE = ("history", "log")  # what is listed by commands of that name, too
 MAX_PRINT = 20_000  # characters of a tensor printed with `p`
 PRINT_WHOLE = 1_000  # elements up to which `p` prints all
 
@@ -119,10 +120,18 @@ def info(debugger: Debugger, rest: str) -> Answer:
     }
     if not rest:
         raise CommandError(
-            f"info about what? a NODE, or one of: {', '.join([*table, 'resources', 'transfers'])}"
+            f"info about what? a NODE, or one of: {', '.join([*table, 'resources', 'transfers', 'overrides', *_ELSEWHERE])}"
         )
     if rest in table:
         return Answer(True, table[rest](debugger.snapshot()))
+    if rest == "overrides":
+        from workbench.debugger import changing  # which looks up nodes with what is here
+
+        return Answer(True, changing.overrides(debugger))
+    if rest in _ELSEWHERE:
+        from workbench.debugger import commands  # whose rows look up nodes with what is here
+
+        return commands.BY_NAME[rest].run(debugger, "")
     if rest in ("resources", "transfers"):
         from workbench.debugger import reasons  # which looks up nodes with what is here
 
@@ -280,7 +289,8 @@ COMMANDS = (
         "info",
         ("i",),
         "WHAT",
-        "say all about a node, or list one of: ready, frames, waiting, resources, transfers, breakpoints, step",
+        "say all about a node, or list one of: ready, frames, waiting, resources, transfers, overrides, breakpoints, history, "
+        "log, step",
         info,
         anytime=True,
     ),

@@ -1,8 +1,9 @@
 """What the agent and a front end say to each other: one JSON object a line, over a Unix socket.
 
 Both begin with a `Hello`; who hears another version says so and hangs up.  Then the front end sends `Command`s and the agent
-sends a `Reply` to each, in order, and a `Snapshot` whenever there is something new to see: what a command changed is always
-sent before its reply.  Nothing is executed that was received but for the commands of `workbench.debugger.commands`.
+sends a `Reply` to each, in order, a `Page` to each `Query`, and a `Snapshot` whenever there is something new to see: what a
+command changed is always sent before its reply.  Nothing is executed that was received but for the commands of
+`workbench.debugger.commands`.
 
 A message that is not one of these, is longer than its limit, or does not fit its type's fields is a `ProtocolError`: whoever
 finds it closes the connection.
@@ -15,10 +16,11 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.debugger.pages import Page, Query
 from workbench.debugger.plain import PlainError, decode, encode
 from workbench.debugger.snapshot import Snapshot
 
-VERSION = 1
+VERSION = 2
 MAX_TO_AGENT = 64 << 10  # bytes of one message
 MAX_TO_FRONT = 16 << 20
 
@@ -29,12 +31,17 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message of each side.  `role` is "agent" or "front"."""
+    """The first message of each side.  `role` is "agent", "front", or "look" for who only wants to know who is there.
+
+    A front end that comes over TCP has to know the `token`.  `attached`: somebody else is being served.
+    """
 
     version: int
     role: str
     pid: int = 0
     script: str = ""
+    token: str = ""
+    attached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,15 @@ class Reply:
     text: str
 
 
-Message = Hello | Command | Reply | Snapshot
-_TYPES: dict[str, type[Any]] = {"hello": Hello, "command": Command, "reply": Reply, "snapshot": Snapshot}
+Message = Hello | Command | Query | Reply | Page | Snapshot
+_TYPES: dict[str, type[Any]] = {
+    "hello": Hello,
+    "command": Command,
+    "query": Query,
+    "reply": Reply,
+    "page": Page,
+    "snapshot": Snapshot,
+}
 _NAMES = {cls: name for name, cls in _TYPES.items()}
 
 
@@ -128,6 +142,11 @@ class Lines:
         del self._buffer[: end + 1]
         self._searched = 0
         return line
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the beginning of a line has arrived and its end has not."""
+        return bool(self._buffer)
 
     def receive(self) -> bool:
         """Take in what has arrived, waiting for some; False when the other side has closed."""

@@ -1,4 +1,4 @@
-"""The debugger's commands that explain: why a node is dead, what the resources hold."""
+"""The debugger's explanations in text: why a node is dead, what the resources hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from engine.runtime.diagnosis import explain_key
 from engine.runtime.state import Activation
 from viz.format import plural
 from workbench.debugger import flow_views, looking, text
-from workbench.debugger.command import Answer, Command, CommandError
+from workbench.debugger.command import Answer, CommandError
 from workbench.debugger.frame_notes import path
 from workbench.debugger.snapshot import ElementView, PlaceView, ResourceView, WayView, WriterView
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from workbench.debugger.stepping import Stepping
 
 
-def why(debugger: Debugger, rest: str) -> Answer:
-    """``why NODE``: the way of the dead token that reached the node, in its latest execution; ``why ROW``: in execution ROW."""
+def why_dead(debugger: Debugger, rest: str) -> Answer:
+    """``why dead NODE``: the way of the dead token that reached the node, in its latest execution; of ``ROW``: in that one."""
     stepping = looking.stepping_of(debugger)
-    asked = _asked(stepping, rest)
+    asked = asked_of(stepping, rest)
     way = flow_views.way_view(stepping, asked)
     if way is None:
         raise CommandError(f"'{asked.name}' was alive there")
@@ -28,7 +28,16 @@ def why(debugger: Debugger, rest: str) -> Answer:
     return Answer(True, "\n".join(_way(way)))
 
 
-def _asked(stepping: Stepping, rest: str) -> Activation:
+def is_dead(stepping: Stepping, rest: str) -> bool:
+    """Whether ``NODE``, ``ROW`` or nothing (the next one) means an activation that is dead."""
+    try:
+        asked_of(stepping, rest)
+    except CommandError:
+        return False
+    return True
+
+
+def asked_of(stepping: Stepping, rest: str) -> Activation:
     """The activation that ``NODE``, ``ROW`` or nothing (the next one) means; raises CommandError if it is not dead."""
     state = stepping.state
     if not rest:
@@ -140,15 +149,3 @@ def _element(element: ElementView) -> str:
 
 def _by(verb: str, by: WriterView | None) -> str:
     return f"  {verb} by {by.node} #{by.row} in {by.path}" if by is not None else ""
-
-
-COMMANDS = (
-    Command(
-        "why",
-        (),
-        "[NODE | ROW]",
-        "say why NODE is dead: the Switch that killed its token, the way from there, the Merge that stopped it. "
-        "Its latest execution, or the execution with number ROW; without either, the next node.",
-        why,
-    ),
-)

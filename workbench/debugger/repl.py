@@ -56,16 +56,19 @@ class Repl:
             return not self.client.ended
         if command.name == "q":
             self.client.quit()
-            self.say("the script was ended")
+            self.say("detached; the script runs on" if self.client.attached else "the script was ended")
             return False
         reply = self._reply(line)
         if not reply.ok and self.client.snapshot.status is Status.STOPPED:
             self._complain(reply.text)
         elif reply.text and reply.ok:
             self.say(reply.text)
+        if command.name == "detach" and reply.ok:
+            self.client.wait_for_end()
+            return False
         snapshot = self.client.snapshot
         if snapshot.status is Status.STOPPED:
-            if command.moves or command.name == "back":
+            if command.moves or command.rewinds:
                 self._tell(snapshot)
             return True
         if command.moves or not reply.ok:
@@ -81,6 +84,10 @@ class Repl:
             if snapshot.error is not None:
                 client.command("c")
                 client.wait_for_end()
+            elif client.attached:
+                self.say("\nno more commands: detached; the script runs on")
+                client.detach()
+                return self._verdict()
             else:
                 self.say("\nno more commands: the script was ended where it stood (c lets it run on)")
                 client.quit()

@@ -29,6 +29,7 @@ MAX_RESOURCES = 60  # resources in `Snapshot.resources`
 MAX_ELEMENTS = 12  # elements in one `ResourceView`, from the top of a stack
 MAX_WAY = 60  # places on each leg of a `WayView`
 MAX_OUTPUT = 8_192  # characters of the script's output in `Snapshot.output`
+MAX_LOGGED = 40  # lines in `Snapshot.logged`, the latest ones
 MAX_PARCELS = 100  # tensors in `Snapshot.awaited`, and in `Snapshot.sent`
 MAX_TEXT = 400  # characters of one value's text
 SOURCE_LINES = 7  # lines of source before and after the one that matters
@@ -44,6 +45,7 @@ class Status(enum.StrEnum):
     RUNNING = "running"  # inside a Session.run, executing nodes (after `continue`, or a slow kernel)
     FINISHED = "finished"  # the script ended by itself; `exit_code` is what it exits with
     FAILED = "failed"  # the script ended with an exception; `error` has it
+    DETACHED = "detached"  # nobody looks any more, and the script runs on by itself
 
 
 class TokenState(enum.StrEnum):
@@ -81,13 +83,14 @@ class TokenView:
 
     `name` is the tensor that feeds the input or comes out of the output (``"while/add:0"``; ``"^init"`` for a control edge).
     `slot` is the input's or output's index, -1 for a control edge.  `value` is None unless `state` is VALUE, and may be None for
-    a control edge, which carries no value.
+    a control edge, which carries no value.  `tainted` is ``#5`` where it descends from what was changed by hand there.
     """
 
     slot: int
     name: str
     state: TokenState
     value: ValueSummary | None = None
+    tainted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +130,20 @@ class WaitingView:
 
 @dataclass(frozen=True, slots=True)
 class ExecutedView:
-    """An activation that has executed. `row` counts executions of the step from 0; `duration_ns` is 0 for a dead one."""
+    """An activation that has executed. `row` counts executions of the step from 0; `duration_ns` is 0 for a dead one.
+
+    `effect` says what of it stays when it is taken back (``it printed``).  With a `change` (``set add:0 = 5.0``) nothing has
+    executed, but something was changed by hand.  `tainted` is ``#5`` where it descends from what was changed there (``#5 of
+    step 2`` in an earlier step).
+    """
 
     row: int
     activation: ActivationView
     outputs: tuple[TokenView, ...]
     duration_ns: int = 0
+    effect: str = ""
+    change: str = ""
+    tainted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +282,10 @@ class SourceView:
 class BreakpointView:
     """A breakpoint: stop before a node whose name is `node`, lies in the scope `node`, or matches it as a pattern (``*/add``).
 
-    With `iteration` only where the iteration compares so to it (`comparison` is ``>=``, ``==``, ``<`` …).
+    `node` may also be another place (``type:MatMul``, ``send:*w*``; see `workbench.debugger.places`), and is the variable's name
+    for `kind` ``watch``.  With `iteration` only where the iteration compares so to it (`comparison` is ``>=``, ``==``, ``<`` …),
+    with `condition` only where that holds.  The first `after` hits do not stop; a breakpoint with `log` does not either, but logs
+    its value.  `problem` says where the condition could last not be judged, and why.
     """
 
     number: int
@@ -279,6 +293,23 @@ class BreakpointView:
     iteration: int | None = None
     comparison: str = ">="
     hits: int = 0
+    kind: str = "break"
+    condition: str = ""
+    enabled: bool = True
+    once: bool = False
+    after: int = 0
+    log: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """A line that breakpoint `number` logged at execution `row`: at which `place`, and the `text` of what was to be logged."""
+
+    number: int
+    row: int
+    place: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +370,8 @@ class Snapshot:
     - `ended` are the latest frames that have ended, the oldest first, of `ended_count`.
     - `resources` are the stacks and arrays of the step, then the variables and what else the session holds.
     - `devices` are the step's devices, where there is more than the host's CPU; `awaited` and `sent` are its rendezvous.
+    - `logged` are the last lines that breakpoints logged, of `logged_count`.
+    - `first_row` is the first execution that the history still has; `future` counts those taken back that can be had again.
     - `way` is the way of the dead token that was asked for last (`why NODE`), brought up to date.
     """
 
@@ -375,6 +408,10 @@ class Snapshot:
     devices: tuple[DeviceState, ...] = ()
     awaited: tuple[AwaitedView, ...] = ()
     sent: tuple[SentView, ...] = ()
+    logged: tuple[LogView, ...] = ()
+    logged_count: int = 0
+    first_row: int = 0
+    future: int = 0
     version: int = SCHEMA_VERSION
 
 

@@ -13,6 +13,7 @@ from workbench.debugger.snapshot import (
     ActivationView,
     ExecutedView,
     FrameView,
+    LogView,
     Snapshot,
     SourceView,
     Status,
@@ -38,6 +39,7 @@ def stop(snapshot: Snapshot, since: int = 0) -> str:
     hidden = snapshot.executed - since - SHOWN
     if hidden > 0:
         lines.insert(0, f"     … {plural(hidden, 'execution')} before these")
+    lines += [f"log   {line}" for line in logged([each for each in snapshot.logged if each.row >= since])]
     if snapshot.reason:
         lines.append(f"stop  {snapshot.reason}")
     if snapshot.error is not None:
@@ -72,6 +74,8 @@ def status(snapshot: Snapshot) -> str:
         return f"{name} is inside Session.run: {snapshot.executed} executed"
     if snapshot.status is Status.FINISHED:
         return f"{name} has finished with exit status {snapshot.exit_code or 0}"
+    if snapshot.status is Status.DETACHED:
+        return f"{name} runs on by itself"
     error = snapshot.error
     if error is None:
         return f"{name} failed"
@@ -108,8 +112,22 @@ def executed(entries: Sequence[ExecutedView]) -> list[str]:
     rows = []
     for entry in entries:
         view = entry.activation
-        rows.append((f"#{entry.row:<4}", view.node, f"({view.type})", view.path, "→ " + _outputs(entry)))
+        stays = f"  ({entry.effect}: that stays)" if entry.effect else ""
+        gave = f"→ {_outputs(entry)}{stays}{_changed(entry)}"
+        rows.append((f"#{entry.row:<4}", view.node, f"({view.type})", view.path, gave))
     return table(rows)
+
+
+def _changed(entry: ExecutedView) -> str:
+    """Whether it is a change made by hand, or descends from one."""
+    if entry.change:
+        return f"  ({entry.change})" if entry.activation.node != entry.change else ""
+    return f"  ({descends(entry.tainted)})" if entry.tainted else ""
+
+
+def descends(label: str) -> str:
+    """What is said of a result that descends from the override that has this label."""
+    return f"descends from an override at {label}"
 
 
 def _outputs(entry: ExecutedView) -> str:
@@ -122,7 +140,12 @@ def _outputs(entry: ExecutedView) -> str:
 
 def tokens(views: Iterable[TokenView]) -> list[str]:
     """Tokens, one a line: the tensor, and what is there."""
-    return table([(view.name, token(view)) for view in views])
+    return table(
+        [
+            (view.name, token(view) + (f"  ({descends(view.tainted)})" if view.tainted else ""))
+            for view in views
+        ]
+    )
 
 
 def token(view: TokenView, short: bool = False) -> str:
@@ -247,11 +270,16 @@ def breakpoints(snapshot: Snapshot) -> str:
     """The breakpoints, with how often each was hit."""
     if not snapshot.breakpoints:
         return "there is no breakpoint (b NODE sets one)"
-    return "\n".join(
-        table(
-            [(f"{view.number:>4}", describe(view), plural(view.hits, "hit")) for view in snapshot.breakpoints]
-        )
-    )
+    rows = []
+    for view in snapshot.breakpoints:
+        said = plural(view.hits, "hit") + ("" if view.enabled else ", disabled")
+        rows.append((f"{view.number:>4}", describe(view), f"{said}  {view.problem}".rstrip()))
+    return "\n".join(table(rows))
+
+
+def logged(views: Iterable[LogView]) -> list[str]:
+    """Lines that breakpoints logged: the execution, where, and what."""
+    return table([(f"#{view.row:<4}", view.place, view.text) for view in views])
 
 
 def source(view: SourceView | None, what: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from engine.runtime.health import measure
+from engine.runtime.queues import Queue
 from engine.runtime.resources import Resource, Stack, TensorArray
 from engine.runtime.state import ABSENT, DEAD
 from engine.types.dtypes import as_dtype
@@ -120,6 +121,8 @@ def _of_reference(reference: Reference) -> ValueSummary:
     if isinstance(resource, Stack | TensorArray):
         # What it holds is listed where resources are; a stack's value is a chain thousands of cells deep.
         return ValueSummary(resource.kind.replace(" ", "_"), (), _held(resource, value), True)
+    if isinstance(resource, Queue):
+        return ValueSummary(resource.kind, (), resource.describe(value), True)
     dtype = getattr(resource, "dtype", None)
     name = f"{dtype.name}_ref" if dtype is not None else resource.kind
     if value is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from engine.runtime.program import ENTER, MERGE, Item, Program
 from engine.runtime.state import ABSENT, DEAD, Activation, Frame, Iteration
@@ -81,6 +82,14 @@ def input_views(
         summaries.token(slot, f"{name}:{output}", token)
         for slot, ((name, output), token) in enumerate(zip(node.inputs, tokens, strict=True))
     ]
+    overrides = stepping.overrides
+    if overrides.active:
+        at = Activation(item, frame, number)
+        marked = [overrides.of_token(stepping, at, view.slot) for view in found]
+        found = [
+            view if mark is None or view.state is TokenState.MISSING else replace(view, tainted=mark.label)
+            for view, mark in zip(found, marked)
+        ]
     for name in node.control_inputs:
         state = _control_state(stepping, stepping.step.program.by_name[name], frame, number)
         found.append(TokenView(-1, f"^{name}", state))
@@ -114,6 +123,9 @@ def executed_view(entry: Entry, summaries: Summaries, in_passing: bool = False) 
             for slot, value in enumerate(outputs)
         ),
         duration_ns=entry.duration_ns,
+        effect=entry.effect,
+        change=entry.change.text if entry.change is not None else "",
+        tainted=entry.override.label if entry.override is not None else "",
     )
     return view
 
@@ -217,13 +229,13 @@ def waiting_items(program: Program, frame: Frame, iteration: Iteration) -> Itera
         if item.flow != MERGE:
             if 0 < left < initial[item.local]:
                 yield item
-        elif left and not _is_spent(program, item, left, iteration):
+        elif left and not is_spent(program, item, left, iteration):
             tokens = iteration.inputs[item.start : item.end]
             if left < initial[item.local] or any(token is not ABSENT for token in tokens):
                 yield item
 
 
-def _is_spent(program: Program, merge: Item, left: int, iteration: Iteration) -> bool:
+def is_spent(program: Program, merge: Item, left: int, iteration: Iteration) -> bool:
     """Whether a Merge without a live input has been made ready (and so executed) as a dead one; see ExecutorState."""
     dead = iteration.dead.get(merge.local, 0)
     if left != 1 or not dead:

@@ -1,0 +1,207 @@
+"""The debugger's commands that change a step: override a token or a variable, skip a node, force a branch."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from engine.runtime.resources import Variable
+from viz.format import tensor as tensor_text
+from workbench.debugger import changes, forcing, looking, text
+from workbench.debugger.command import Answer, Command, CommandError
+from workbench.debugger.fitting import fitted, shown
+from workbench.debugger.literals import evaluate
+from workbench.debugger.stepping import Stepping
+
+if TYPE_CHECKING:
+    from workbench.debugger.core import Debugger
+
+_USAGE = "set TENSOR = VALUE, set next = VALUE, or set var NAME = VALUE"
+
+
+def _set(debugger: Debugger, rest: str) -> Answer:
+    stepping = looking.stepping_of(debugger)
+    target, value = _assignment(rest)
+    if not target or value is None:
+        raise CommandError(f"what is to be set to what? {_USAGE}")
+    kind, _, name = target.partition(" ")
+    if kind == "var" and name:
+        known = {"old": _variable(stepping, name)} if "old" in value else {}
+        return _told(stepping, changes.set_variable(stepping, name.strip(), _value(stepping, value, known)))
+    node, _, number = target.partition(":")
+    if number and (not number.isdecimal() or len(number) > 4):
+        raise CommandError(f"'{target}' is not a tensor: NODE or NODE:OUTPUT")
+    slot = int(number or 0)
+    if node == "next" and "next" not in stepping.step.program.by_name:
+        return _told(stepping, changes.set_next(stepping, slot, _value(stepping, value)))
+    item = looking.item_of(stepping, node)
+    if slot >= item.n_outputs:
+        has = f"outputs 0 to {item.n_outputs - 1}" if item.n_outputs else "no output"
+        raise CommandError(f"'{node}' has {has}")
+    entry = stepping.latest.get(item.index)
+    old = {} if entry is None or entry.outputs is None else {"old": _on_host(entry.outputs[slot])}
+    return _told(stepping, changes.set_tensor(stepping, item, slot, _value(stepping, value, old)))
+
+
+def check(debugger: Debugger, rest: str) -> str:
+    """What ``set`` would make of `rest`, in a line; nothing is changed.
+
+    Raises CommandError where `set` would, but for what has been read already.
+    """
+    stepping = looking.stepping_of(debugger)
+    target, value = _assignment(rest)
+    if not target or value is None:
+        raise CommandError(f"what is to be set to what? {_USAGE}")
+    kind, _, name = target.partition(" ")
+    if kind == "var" and name:
+        name = name.strip().removesuffix(":0")
+        variable = next(
+            (each for each in stepping.step.resources if isinstance(each, Variable) and each.name == name),
+            None,
+        )
+        if variable is None:
+            raise CommandError(f"the session has no variable '{name}' (info resources lists them)")
+        known = {"old": _variable(stepping, name)} if "old" in value else {}
+        array = fitted(_value(stepping, value, known), variable.dtype, variable.shape, name)
+    else:
+        node, _, number = target.partition(":")
+        slot = int(number) if number.isdecimal() and len(number) < 5 else 0
+        if node == "next" and "next" not in stepping.step.program.by_name:
+            if stepping.next is None:
+                raise CommandError("nothing is next: the step is done")
+            item = stepping.next.item
+        else:
+            item = looking.item_of(stepping, node)
+        if slot >= item.n_outputs:
+            raise CommandError(f"'{item.name}' has no output {slot}")
+        changes.check_value(item, slot)
+        entry = stepping.latest.get(item.index)
+        old = {} if entry is None or entry.outputs is None else {"old": _on_host(entry.outputs[slot])}
+        given = _value(stepping, value, old)
+        array = fitted(
+            given, item.node.output_dtypes[slot], item.node.output_shapes[slot], f"{item.name}:{slot}"
+        )
+    return f"{tensor_text(array.dtype.name, array.shape)} {shown(array)}"
+
+
+def _value(stepping: Stepping, text: str, names: dict[str, Any] | None = None) -> Any:
+    """What is typed, evaluated; it may look at the step's tensors and the session's variables."""
+    return evaluate(
+        text,
+        names,
+        {"var": lambda name: _variable(stepping, name), "tensor": lambda name: _tensor(stepping, name)},
+    )
+
+
+def _variable(stepping: Stepping, name: str) -> Any:
+    name = name.strip().removesuffix(":0")
+    for each in stepping.step.resources:
+        if isinstance(each, Variable) and each.name == name:
+            if each.value is None:
+                raise CommandError(f"the variable '{name}' has no value yet")
+            return _on_host(each.value)
+    raise CommandError(f"the session has no variable '{name}' (info resources lists them)")
+
+
+def _tensor(stepping: Stepping, name: str) -> Any:
+    node, _, number = name.partition(":")
+    item = looking.item_of(stepping, node)
+    entry = stepping.latest.get(item.index)
+    slot = int(number) if number.isdecimal() and len(number) < 5 else 0
+    if entry is None or entry.outputs is None or slot >= len(entry.outputs):
+        raise CommandError(f"'{name}' has no value yet")
+    return _on_host(entry.outputs[slot])
+
+
+def _on_host(value: Any) -> Any:
+    """A token as a NumPy array."""
+    value = getattr(value, "value", value)  # of a reference
+    return value.get() if hasattr(value, "get") and hasattr(value, "dtype") else value
+
+
+def _assignment(rest: str) -> tuple[str, str | None]:
+    """What stands left and right of the first single ``=``."""
+    found = re.match(r"(?P<target>[^=]*?)\s*=(?!=)\s*(?P<value>.+)", rest, re.DOTALL)
+    return (found["target"].strip(), found["value"]) if found else (rest.strip(), None)
+
+
+def _skip(debugger: Debugger, rest: str) -> Answer:
+    stepping = looking.stepping_of(debugger)
+    name, value = _assignment(rest)
+    if name:
+        item = looking.item_of(stepping, name)
+    elif stepping.next is not None:
+        item = stepping.next.item
+    else:
+        raise CommandError("nothing is next: the step is done")
+    given = None
+    if value is not None:
+        found = _value(stepping, value)
+        given = list(found) if item.n_outputs != 1 and isinstance(found, tuple) else [found]
+    return _told(stepping, changes.skip(stepping, item, given))
+
+
+def _force(debugger: Debugger, rest: str) -> Answer:
+    stepping = looking.stepping_of(debugger)
+    name, _, choice = rest.rpartition(" ")
+    chosen = {"true": True, "false": False, "1": True, "0": False}.get(choice.lower())
+    if chosen is None or not name.strip():
+        raise CommandError("which branch of what? force SWITCH true, or force SWITCH false")
+    return _told(stepping, forcing.force(stepping, name.strip(), chosen))
+
+
+def _told(stepping: Stepping, made: changes.Made) -> Answer:
+    entry = made.entry
+    override = entry.override
+    said = f"#{override.row}  {override.text}" if override is not None else f"#{entry.row}"
+    if override is not None and override.row != entry.row:
+        said += f"\n#{entry.row}  skipped"
+    where = override.place if override is not None else ""
+    notes = [note for note in (f"in {where}" if where not in ("", "root") else "", made.note) if note]
+    return Answer(True, said + (f"  ({'; '.join(notes)})" if notes else ""))
+
+
+def overrides(debugger: Debugger) -> str:
+    """``info overrides``: what was changed in this step, what is still to be, and what is left of earlier changes."""
+    stepping = looking.stepping_of(debugger)
+    ordered = {order.override for order in stepping.overrides.orders.values()}
+    rows = [
+        (f"#{each.row:<4}", each.text, each.place, "still to come" if each in ordered else "")
+        for each in stepping.overrides.made.values()
+    ]
+    lines = text.table(rows)
+    for resource, override in changes.changed_resources(stepping):
+        lines.append(f"{resource.kind} '{resource.name}' {text.descends(override.label)}")
+    return "\n".join(lines) or "nothing was changed by hand (set, skip and force do that)"
+
+
+COMMANDS = (
+    Command(
+        "set",
+        (),
+        "TENSOR | next[:OUTPUT] | var NAME = VALUE",
+        "override a tensor that waits to be read, what the next node will give, or a variable. "
+        "TENSOR is NODE or NODE:OUTPUT; its latest value is replaced wherever it has not been read yet. VALUE is a number, "
+        "a list, or an expression such as zeros((2, 3)), full((4,), nan) or old * 0.5, old being what is there now; dtype and "
+        "shape have to fit. An override is an entry of the history: back takes it back. What descends from it says so.",
+        _set,
+    ),
+    Command(
+        "skip",
+        (),
+        "[NODE] [= VALUE]",
+        "let a node give zeros, or VALUE, instead of running its kernel. "
+        "The next node, or NODE, which is skipped at once if it is ready, and otherwise when it is its turn. A node that changes "
+        "a variable leaves it as it is.",
+        _skip,
+    ),
+    Command(
+        "force",
+        (),
+        "SWITCH true|false",
+        "force a branch: let the predicate that SWITCH asks be true or false. "
+        "SWITCH may also be the scope of a cond or a loop, or the predicate itself. All Switches that ask the same predicate in "
+        "the same iteration follow. Where it has not been computed yet, it is overridden when it is.",
+        _force,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Programs with a mistake, and the sessions that find it."""
