@@ -69,13 +69,13 @@ def check(debugger: Debugger, rest: str) -> str:
         if node == "next" and "next" not in stepping.step.program.by_name:
             if stepping.next is None:
                 raise CommandError("nothing is next: the step is done")
-            item = stepping.next.item
+            item, entry = stepping.next.item, None
         else:
             item = looking.item_of(stepping, node)
+            entry = stepping.latest.get(item.index)
         if slot >= item.n_outputs:
             raise CommandError(f"'{item.name}' has no output {slot}")
         changes.check_value(item, slot)
-        entry = stepping.latest.get(item.index)
         old = {} if entry is None or entry.outputs is None else {"old": _on_host(entry.outputs[slot])}
         given = _value(stepping, value, old)
         array = fitted(

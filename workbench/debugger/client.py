@@ -47,11 +47,27 @@ from workbench.process import ChildProcess, describe_exit, host_command, make_pr
 
 CONNECT_SECONDS = 30.0
 DETACH_SECONDS = 10.0  # after which a script that does not answer is left by closing the connection
+_GOING_SECONDS = 0.5
 ENDED = (Status.FINISHED, Status.FAILED)
 
 
 class LaunchError(Exception):
     """The script could not be started; the message says why, in one or more lines."""
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        # Behind the name, which is in brackets; a zombie has ended, and waits for its parent to hear of it.
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state not in "ZX"
 
 
 class AttachedProcess:
@@ -65,14 +81,13 @@ class AttachedProcess:
         self.ended: int | None = None
 
     def lives(self) -> bool:
-        """Whether there is such a process."""
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+        """Whether it goes on.  A process that ends closes its connections first, so it is given a moment to be gone."""
+        until = time.monotonic() + _GOING_SECONDS
+        while _is_running(self.pid):
+            if time.monotonic() > until:
+                return True
+            time.sleep(0.01)
+        return False
 
     def poll(self) -> int | None:
         """None as long as we are connected, and then its exit status; 0 if it goes on."""
@@ -386,14 +401,15 @@ class DebugClient:
 
     def _conclude_attached(self, process: AttachedProcess) -> None:
         """The connection has ended: the script has, or goes on without us."""
+        lives = self._snapshot.status not in ENDED and process.lives()
         with self._changed:
             last = self._snapshot
             status, error = last.status, last.error
             if self.problem:
                 status, error = Status.FAILED, ErrorView("", self.problem, "")
             elif status not in ENDED:
-                status = Status.DETACHED if process.lives() else Status.FAILED
-                error = None if process.lives() else ErrorView("", "the script's process has gone", "")
+                status = Status.DETACHED if lives else Status.FAILED
+                error = None if lives else ErrorView("", "the script's process has gone", "")
             self._snapshot = replace(last, serial=last.serial + 1, status=status, error=error, reason="")
             process.ended = last.exit_code or 0
             pending = self._end()

@@ -49,8 +49,8 @@ def resource_views(stepping: Stepping, summaries: Summaries) -> tuple[tuple[Reso
 
 def _resource(resource: Resource, writers: _Writers, uses: Resources, summaries: Summaries) -> ResourceView:
     if isinstance(resource, Queue):
-        held, by = summaries.of(resource), writers.of(resource)
-        return ResourceView(resource.name, resource.kind, resource.version, value=held, by=by)
+        contents, by = summaries.of(resource), writers.of(resource)
+        return ResourceView(resource.name, resource.kind, resource.version, value=contents, by=by)
     if not isinstance(resource, Stack | TensorArray):
         value = _summary(resource.value, summaries) if resource.value is not None else None
         by = writers.of(resource)

@@ -241,17 +241,25 @@ def list_source(debugger: Debugger, rest: str) -> Answer:
     if rest == "run":
         return Answer(True, text.source(source.view(debugger.run_site(stepping)), "the Session.run"))
     if rest:
-        item = item_of(stepping, re.sub(r":\d+$", "", rest))
+        node = _node_of_any_stage(stepping, re.sub(r":\d+$", "", rest))
     elif stepping.next is not None:
-        item = stepping.next.item
+        node = stepping.next.item.node
     elif stepping.last is not None:
-        item = stepping.last.activation.item
+        node = stepping.last.activation.item.node
     else:
         raise CommandError("nothing is next; l run shows the Session.run")
-    site = item.node.site
+    site = node.site
     return Answer(
-        True, text.source(source.view(site.user if site is not None else None), f"made {item.name}")
+        True, text.source(source.view(site.user if site is not None else None), f"made {node.name}")
     )
+
+
+def _node_of_any_stage(stepping: Stepping, name: str) -> StageNode:
+    """The node of that name in the step, or as it was before a pass took it out; raises CommandError."""
+    for stage in stepping.step.stage.chain():
+        if name in stage.nodes:
+            return stage.nodes[name]
+    raise CommandError(no_such_node(stepping, name))
 
 
 def item_of(stepping: Stepping, name: str) -> Item:
