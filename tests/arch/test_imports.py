@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_the_contracts_of_import_linter_hold() -> None:
     assert "0 broken" in done.stdout
 
 
+@cache
+def parsed(package: str) -> dict[Path, ast.Module]:
+    """The files of a package, by path."""
+    return {
+        path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
 def imported_at_load(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """The modules that are imported when a file is, with their lines; `if TYPE_CHECKING:` and functions don't count."""
     waiting: list[ast.AST] = list(tree.body)
@@ -67,8 +76,7 @@ def imported_at_load(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 def early_imports(package: str) -> list[str]:
     found = []
-    for path in sorted((ROOT / package).rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for path, tree in parsed(package).items():
         for line, module in imported_at_load(tree):
             if module.partition(".")[0] in LAZY[package]:
                 found.append(f"{path.relative_to(ROOT)}:{line} imports {module}")
@@ -106,8 +114,8 @@ def test_no_relative_imports() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for package in PACKAGES
-        for path in sorted((ROOT / package).rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for path, tree in parsed(package).items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.level
     ]
     assert found == []

@@ -10,6 +10,8 @@ from finite_differences import slopes
 from schedules import Shuffled, driven_by
 
 import engine as tf
+from engine.runtime.driver import Driver
+from engine.runtime.parallel import Parallel
 
 START = np.array([0.3, -0.7])
 WEIGHTS = np.array([0.5, 1.5])
@@ -23,10 +25,12 @@ def run(fetch: Any, feeds: dict[Any, Any]) -> Any:
     """What every driver gives: one thread, four, and ready nodes in a random order."""
     with tf.Session() as session:
         found = session.run(fetch, feeds)
-        with driven_by(Shuffled(seed=1, rewind=False)):
-            np.testing.assert_allclose(session.run(fetch, feeds), found, rtol=1e-10, atol=1e-12)
-    with tf.Session(config=tf.ConfigProto(inter_op_parallelism_threads=4)) as session:
-        np.testing.assert_allclose(session.run(fetch, feeds), found, rtol=1e-10, atol=1e-12)
+        threads = Parallel(4)
+        drivers: tuple[Driver, ...] = (Shuffled(seed=1, rewind=False), threads)
+        for driver in drivers:
+            with driven_by(driver):
+                np.testing.assert_allclose(session.run(fetch, feeds), found, rtol=1e-10, atol=1e-12)
+        threads.close()
     return found
 
 

@@ -48,7 +48,7 @@ def agree(values: Any, wanted: Any) -> None:
 
 
 @given(programs(depth=2, effects=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_functions_compute_what_their_bodies_say(program: Program) -> None:
     wanted = evaluate(program).results
     with tf.Graph().as_default() as graph:
@@ -64,7 +64,7 @@ def test_functions_compute_what_their_bodies_say(program: Program) -> None:
 
 
 @given(programs(depth=2, effects=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_gradients_are_those_without_functions(program: Program) -> None:
     plain = build(program, tf)
     place = next(tensor for tensor in plain.feeds if tensor.op.name == "f0")

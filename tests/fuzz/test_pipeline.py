@@ -93,6 +93,7 @@ def test_programs_that_found_something(name: str, seed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("name", "examples"), [("sparse", 150), ("learning", 20), ("slopes", 15)])
 def test_more_of_the_families(name: str, examples: int) -> None:
@@ -100,6 +101,7 @@ def test_more_of_the_families(name: str, examples: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.timeout(600)
 @given(random_programs.programs(depth=3), setups())
 @settings(max_examples=80)

@@ -41,19 +41,19 @@ def check(outcome: Outcome, results: list[Any], variables: dict[str, Any]) -> No
 
 
 @given(programs())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_results_and_variables_are_those_of_plain_python(program: Program) -> None:
     check(evaluate(program), *run(build(program, tf)))
 
 
 @given(programs(), st.integers(0, 1 << 30))
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_the_order_of_execution_does_not_matter(program: Program, seed: int) -> None:
     check(evaluate(program), *run(build(program, tf), Shuffled(seed, rewind=False)))
 
 
 @given(programs(), st.integers(0, 1 << 30))
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_rewinding_on_the_way_does_not_matter(program: Program, seed: int) -> None:
     check(evaluate(program), *run(build(program, tf), Shuffled(seed, rewind=True)))
 
@@ -81,6 +81,7 @@ def test_a_graph_that_went_through_a_graph_def_computes_the_same(program: Progra
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 @given(programs(depth=4))
 @settings(max_examples=50)
 def test_deeper_programs(program: Program) -> None:
@@ -142,7 +143,7 @@ def watch(built: Built, driver: drivers.Driver | None = None, devices: int = 1) 
 
 
 @given(programs(), st.none() | st.integers(0, 1 << 30))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_every_block_executes_as_often_as_it_must(program: Program, seed: int | None) -> None:
     """Alive and dead, branches not taken and loops never entered included."""
     outcome = evaluate(program)
@@ -161,7 +162,7 @@ def test_every_block_executes_as_often_as_it_must(program: Program, seed: int | 
 
 
 @given(programs(), st.none() | st.integers(0, 1 << 30), st.sampled_from([1, 1, 3]))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_nothing_is_left_over(program: Program, seed: int | None, devices: int) -> None:
     """Every frame and iteration that begins ends; every token is taken by one execution, which waited for all of its own."""
     built = build(program, tf, device=anywhere(seed or 0, [f"/cpu:{i}" for i in range(devices)]))
@@ -206,7 +207,7 @@ def test_nothing_is_left_over(program: Program, seed: int | None, devices: int) 
 
 
 @given(programs(effects=False))
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_dead_means_that_something_before_was_dead_or_switched_away(program: Program) -> None:
     """Deadness begins at a Switch, and nowhere else; Enter, Exit and NextIteration alone may hold a token back."""
     seen = watch(build(program, tf))

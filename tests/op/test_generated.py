@@ -7,8 +7,9 @@ GraphDef.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from op_cases import (
     flat,
     placeholders,
     regroup,
-    run_outputs,
     sampled_ops,
     tolerances,
     type_attr,
@@ -83,42 +83,78 @@ def reference_values(case: Case, sample: Sample) -> list[Any] | None:
     return list(result) if isinstance(result, tuple | list) else [result]
 
 
-def explain(case: Case, number: int, sample: Sample, what: str) -> str:
-    return f"{case} #{number} {sample}: {what}"
+class Built(NamedTuple):
+    """A sample in the default graph: its arrays, the tensors that take them, what it gives."""
+
+    case: Case
+    number: int
+    sample: Sample
+    arrays: list[Any]
+    inputs: list[Any]
+    outputs: list[Any]
+
+    @property
+    def where(self) -> str:
+        """What it is called in messages."""
+        return f"{self.case} #{self.number} {self.sample}"
+
+    @property
+    def feeds(self) -> dict[Any, Any]:
+        return dict(zip(self.inputs, self.arrays))
+
+
+def run_all(session: Any, built: Sequence[tuple[Built, Any]]) -> list[Any]:
+    """The values of some tensors of each sample, of all in one step; where that fails, one by one, to say which it was."""
+    built = [(each, tensors) for each, tensors in built if tensors]
+    if not built:
+        return []
+    try:
+        return session.run(
+            [tensors for _, tensors in built], {k: v for each, _ in built for k, v in each.feeds.items()}
+        )
+    except Exception:
+        for each, tensors in built:
+            try:
+                session.run(tensors, each.feeds)
+            except Exception as error:
+                error.add_note(f"{each.where}: while running")
+                raise
+        raise
+
+
+def arrays_of(values: Sequence[Any]) -> list[Any]:
+    """Values as arrays; strings of rank 0, too, which are bare bytes."""
+    return [np.array(v, object) if isinstance(v, bytes) else np.asarray(v) for v in values]
+
+
+VARIANTS = ("static shapes known", "static shapes unknown", "constant inputs")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_value_dtype_and_static_shape(case: Case) -> None:
+    built = []
     for number, sample in enumerate(case.samples()):
         arrays = flat(sample)
-        with tf.Graph().as_default():
-            known, unknown = placeholders(arrays), placeholders(arrays, shapes=False)
-            variants = {
-                "static shapes known": build(case, sample, known),
-                "static shapes unknown": build(case, sample, unknown),
-                "constant inputs": build(case, sample, [tf.constant(a, as_dtype(a.dtype)) for a in arrays]),
-            }
-            feeds = {**dict(zip(known, arrays)), **dict(zip(unknown, arrays))}
-            outputs = [output for variant in variants.values() for output in variant]
-            try:
-                results = iter(run_outputs(outputs, feeds))
-            except Exception as error:
-                error.add_note(explain(case, number, sample, "while running"))
-                raise
-        wanted = reference_values(case, sample)
-        for variant, tensors in variants.items():
-            for i, tensor in enumerate(tensors):
-                where = explain(case, number, sample, f"output {i}, {variant}")
-                value = next(results)
-                assert value.dtype == tensor.dtype.np_dtype, where
+        known, unknown = placeholders(arrays), placeholders(arrays, shapes=False)
+        constants = [tf.constant(a, as_dtype(a.dtype)) for a in arrays]
+        outputs = [build(case, sample, inputs) for inputs in (known, unknown, constants)]
+        built.append(Built(case, number, sample, [*arrays, *arrays], [*known, *unknown], outputs))
+    with tf.Session() as session:
+        results = run_all(session, [(each, each.outputs) for each in built if any(each.outputs)])
+    for each, found in zip((each for each in built if any(each.outputs)), results, strict=True):
+        wanted = reference_values(case, each.sample)
+        for variant, tensors, values in zip(VARIANTS, each.outputs, found, strict=True):
+            for i, (tensor, value) in enumerate(zip(tensors, arrays_of(values), strict=True)):
+                what = f"output {i}, {variant}"
+                assert value.dtype == tensor.dtype.np_dtype, f"{each.where}: {what}"
                 assert tensor.shape.is_compatible_with(value.shape), (
-                    f"{where}: {tensor.shape} for {value.shape}"
+                    f"{each.where}: {what}: {tensor.shape} for {value.shape}"
                 )
                 if wanted is not None:
                     try:
-                        assert_close(value, wanted[i], tensor.dtype, sample)
+                        assert_close(value, wanted[i], tensor.dtype, each.sample)
                     except AssertionError as error:
-                        raise AssertionError(f"{where}\n{error}") from None
+                        raise AssertionError(f"{each.where}: {what}\n{error}") from None
 
 
 def gradient_cases() -> list[Case]:
@@ -130,23 +166,63 @@ def gradient_cases() -> list[Case]:
     ]
 
 
-def gradient_run(
-    case: Case, sample: Sample, number: int, arrays: list[Any], chosen: list[int]
-) -> tuple[Any, ...]:
-    """A graph of the op and its gradients.
+class Differentiated(NamedTuple):
+    """A sample, the outputs of it through which gradients flow, what these start with, and the gradients by `chosen` inputs."""
 
-    Returns a session, its placeholders, the outputs through which gradients flow, the gradients, the start values.
+    built: Built
+    chosen: list[int]
+    starts: list[Any]
+    gradients: list[Any]
+
+    @property
+    def dense(self) -> list[Any]:
+        return [tf.convert_to_tensor(each) for each in self.gradients if each is not None]
+
+    def spread(self, values: Sequence[Any]) -> list[Any]:
+        """The values of `dense`, and None where there is no gradient."""
+        remaining = iter(values)
+        return [None if each is None else next(remaining) for each in self.gradients]
+
+
+def differentiate(
+    session: Any,
+    case: Case,
+    samples: Sequence[tuple[int, Sample, list[int]]],
+    starts: Sequence[Sequence[Any]] | None = None,
+) -> list[Differentiated]:
+    """Numbered samples in the default graph, with their gradients; those without an output to differentiate are left out.
+
+    starts: what gradients start with, of each sample; without, `weights` in the shapes that a run gives.
     """
-    inputs = placeholders(arrays)
-    outputs = [output for output in build(case, sample, inputs) if differentiable(output.dtype)]
-    session = tf.Session()
-    feeds = dict(zip(inputs, arrays))
-    values = session.run(outputs, feeds)
-    starts = weights(case, number, [np.shape(v) for v in values], [output.dtype for output in outputs])
-    found = tf.gradients(
-        outputs, [inputs[i] for i in chosen], [tf.constant(w, as_dtype(w.dtype)) for w in starts]
-    )
-    return session, inputs, outputs, found, starts
+    built = []
+    for number, sample, chosen in samples:
+        arrays = flat(sample)
+        inputs = placeholders(arrays)
+        outputs = [output for output in build(case, sample, inputs) if differentiable(output.dtype)]
+        if outputs:
+            each = Built(case, number, sample, arrays, inputs, outputs)
+            built.append((each, chosen))
+    if starts is None:
+        starts = [
+            weights(case, each.number, [np.shape(v) for v in values], [out.dtype for out in each.outputs])
+            for (each, _), values in zip(
+                built, run_all(session, [(each, each.outputs) for each, _ in built]), strict=True
+            )
+        ]
+    made = []
+    for (each, chosen), begin in zip(built, starts, strict=True):
+        begin = [w.astype(out.dtype.np_dtype) for w, out in zip(begin, each.outputs, strict=True)]
+        constants = [tf.constant(w, out.dtype) for w, out in zip(begin, each.outputs, strict=True)]
+        found = tf.gradients(each.outputs, [each.inputs[i] for i in chosen], constants)
+        made.append(Differentiated(each, chosen, begin, found))
+    return made
+
+
+def gradients_of(session: Any, made: Sequence[Differentiated]) -> list[list[Any]]:
+    """The values of all gradients of each sample, None where there is none."""
+    dense = [each.dense for each in made]
+    values = iter(run_all(session, list(zip((each.built for each in made), dense, strict=True))))
+    return [each.spread(next(values) if tensors else []) for each, tensors in zip(made, dense, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -154,37 +230,30 @@ def gradient_run(
 )
 def test_gradient_against_finite_differences(case: Case) -> None:
     rng = np.random.default_rng(0)
-    for number, sample in enumerate(case.samples()):
-        arrays = flat(sample)
-        chosen = [i for i in checked_inputs(sample) if as_dtype(arrays[i].dtype) in PRECISE]
-        if not chosen:
-            continue
-        with tf.Graph().as_default():
-            session, inputs, outputs, found, starts = gradient_run(case, sample, number, arrays, chosen)
-            if not outputs:
-                continue
-            feeds = dict(zip(inputs, arrays))
+    samples = [
+        (number, sample, [i for i in checked_inputs(sample) if as_dtype(flat(sample)[i].dtype) in PRECISE])
+        for number, sample in enumerate(case.samples())
+    ]
+    with tf.Session() as session:
+        made = differentiate(session, case, [each for each in samples if each[2]])
+        for each, values in zip(made, gradients_of(session, made), strict=True):
+            inputs, outputs, feeds = each.built.inputs, each.built.outputs, each.built.feeds
 
             def loss(
-                changed: dict[Any, Any],
-                feeds: Any = feeds,
-                session: Any = session,
-                ys: Any = outputs,
-                ws: Any = starts,
+                changed: dict[Any, Any], feeds: Any = feeds, ys: Any = outputs, ws: Any = each.starts
             ) -> float:
                 values = session.run(ys, {**feeds, **changed})
                 return float(sum(np.sum((v * np.conj(w)).real) for v, w in zip(values, ws)))
 
-            for i, gradient in zip(chosen, found):
-                where = explain(case, number, sample, f"gradient of input {i}")
-                x = arrays[i]
+            for i, gradient, value in zip(each.chosen, each.gradients, values, strict=True):
+                where = f"{each.built.where}: gradient of input {i}"
+                x = each.built.arrays[i]
                 if gradient is None:
                     value = np.zeros_like(x)
                 else:
                     dense = tf.convert_to_tensor(gradient)
                     assert dense.dtype is as_dtype(x.dtype), where
                     assert dense.shape.is_compatible_with(x.shape), where
-                    value = session.run(dense, feeds)
                 assert value.shape == x.shape, where
                 for _ in range(3 if x.size else 0):
                     direction = rng.normal(size=x.shape)
@@ -194,10 +263,18 @@ def test_gradient_against_finite_differences(case: Case) -> None:
                     rise = (loss({inputs[i]: x + step}) - loss({inputs[i]: x - step})) / 2e-5
                     slope = float(np.sum((np.conj(value) * direction).real))
                     scale = 1 + np.sum(np.abs(value * direction))
-                    assert abs(rise - slope) <= 2e-6 * scale + (sample.atol or 0), (
+                    assert abs(rise - slope) <= 2e-6 * scale + (each.built.sample.atol or 0), (
                         f"{where}: {slope} by the gradient, {rise} by finite differences"
                     )
-            session.close()
+
+
+def widened(case: Case, twin: Case, sample: Sample) -> Sample:
+    """The sample as `twin`, the same op in a wider dtype, takes it."""
+    wider = [a.astype(twin.dtype.np_dtype) if as_dtype(a.dtype) is case.dtype else a for a in flat(sample)]
+    attrs = {
+        name: DOUBLE.get(value, value) if name == "Tout" else value for name, value in sample.attrs.items()
+    }
+    return Sample(*regroup(sample, wider), attrs=attrs)
 
 
 @pytest.mark.parametrize(
@@ -205,50 +282,33 @@ def test_gradient_against_finite_differences(case: Case) -> None:
 )
 def test_gradient_in_other_dtypes(case: Case) -> None:
     """In float32 and less the gradient has the right dtype and shape, and the value that float64 gives."""
-    precise = dtypes.complex128 if case.dtype.is_complex else dtypes.float64
-    twin = Case(case.op_type, precise.name)
-    for number, sample in enumerate(case.samples()):
-        arrays = flat(sample)
-        chosen = checked_inputs(sample)
-        if not chosen or number >= 6:
-            continue
-        with tf.Graph().as_default():
-            session, inputs, outputs, found, starts = gradient_run(case, sample, number, arrays, chosen)
-            values = [
-                None if g is None else session.run(tf.convert_to_tensor(g), dict(zip(inputs, arrays)))
-                for g in found
-            ]
-            session.close()
-        attr = type_attr(twin.opdef)
-        wider = [a.astype(precise.np_dtype) if as_dtype(a.dtype) is case.dtype else a for a in arrays]
-        if attr.allowed is not None and precise not in attr.allowed:
-            continue
-        attrs = {
-            name: DOUBLE.get(value, value) if name == "Tout" else value
-            for name, value in sample.attrs.items()
-        }
-        wide_sample = Sample(*regroup(sample, wider), attrs=attrs)
-        with tf.Graph().as_default():
-            session, inputs, outputs, reference, _ = gradient_run(twin, wide_sample, number, wider, chosen)
-            placed = tf.gradients(
-                outputs,
-                [inputs[i] for i in chosen],
-                [tf.constant(w.astype(o.dtype.np_dtype), o.dtype) for w, o in zip(starts, outputs)],
-            )
-            del reference
-            wanted = [
-                None if g is None else session.run(tf.convert_to_tensor(g), dict(zip(inputs, wider)))
-                for g in placed
-            ]
-            session.close()
-        for i, value, want in zip(chosen, values, wanted):
-            where = explain(case, number, sample, f"gradient of input {i}")
+    twin = Case(case.op_type, (dtypes.complex128 if case.dtype.is_complex else dtypes.float64).name)
+    samples = [
+        (number, sample, checked_inputs(sample)) for number, sample in enumerate(case.samples()) if number < 6
+    ]
+    with tf.Graph().as_default(), tf.Session() as session:
+        made = differentiate(session, case, [each for each in samples if each[2]])
+        found = gradients_of(session, made)
+    allowed = type_attr(twin.opdef).allowed
+    if allowed is not None and twin.dtype not in allowed:
+        return
+    with tf.Graph().as_default(), tf.Session() as session:
+        twins = differentiate(
+            session,
+            twin,
+            [(each.built.number, widened(case, twin, each.built.sample), each.chosen) for each in made],
+            [each.starts for each in made],
+        )
+        reference = gradients_of(session, twins)
+    for each, values, wanted in zip(made, found, reference, strict=True):
+        for i, value, want in zip(each.chosen, values, wanted, strict=True):
+            where = f"{each.built.where}: gradient of input {i}"
             assert (value is None) == (want is None), where
             if value is None:
                 continue
-            assert np.asarray(value).dtype == arrays[i].dtype, where
-            dtype = as_dtype(arrays[i].dtype)
-            rtol, atol = tolerances(dtype, sample, 8)
+            given = each.built.arrays[i]
+            assert np.asarray(value).dtype == given.dtype, where
+            rtol, atol = tolerances(as_dtype(given.dtype), each.built.sample, 8)
             size = max(1.0, float(np.max(np.abs(want), initial=0)))
             np.testing.assert_allclose(
                 np.asarray(value).astype(want.dtype), want, rtol=rtol, atol=atol * size, err_msg=where
@@ -269,32 +329,39 @@ def one_case_an_op() -> list[Case]:
 
 @pytest.mark.parametrize("case", one_case_an_op(), ids=str)
 def test_round_trip_through_graphdef(case: Case) -> None:
-    for number, sample in enumerate(case.samples()):
-        arrays = flat(sample)
-        with tf.Graph().as_default() as graph:
+    built = []
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        for number, sample in enumerate(case.samples()):
+            arrays = flat(sample)
             inputs = placeholders(arrays)
-            outputs = build(case, sample, inputs)
-            first = run_outputs(outputs, dict(zip(inputs, arrays)))
-            data = graph.as_graph_def().SerializeToString()
-        with tf.Graph().as_default() as copy:
-            message = tf.GraphDef()
-            message.ParseFromString(data)
-            tf.import_graph_def(message, name="")
-            where = explain(case, number, sample, "imported")
-            for node in graph.get_operations():
-                twin = copy.get_operation_by_name(node.name)
-                assert twin.type == node.type, where
-                assert [t.name for t in twin.inputs] == [t.name for t in node.inputs], where
-                assert [t.shape.as_proto() for t in twin.outputs] == [
-                    t.shape.as_proto() for t in node.outputs
-                ], where
-                assert twin.node_def == node.node_def, where
-            second = run_outputs(
-                [copy.get_tensor_by_name(t.name) for t in outputs],
-                {copy.get_tensor_by_name(t.name): a for t, a in zip(inputs, arrays)},
+            built.append(Built(case, number, sample, arrays, inputs, build(case, sample, inputs)))
+        built = [each for each in built if each.outputs]
+        first = run_all(session, [(each, each.outputs) for each in built])
+        data = graph.as_graph_def().SerializeToString()
+    with tf.Graph().as_default() as copy, tf.Session() as session:
+        message = tf.GraphDef()
+        message.ParseFromString(data)
+        tf.import_graph_def(message, name="")
+        assert len(copy.get_operations()) == len(graph.get_operations())
+        for node in graph.get_operations():
+            twin = copy.get_operation_by_name(node.name)
+            assert twin.type == node.type, node
+            assert [t.name for t in twin.inputs] == [t.name for t in node.inputs], node
+            assert [t.shape.as_proto() for t in twin.outputs] == [t.shape.as_proto() for t in node.outputs], (
+                node
             )
-        for a, b in zip(first, second):
-            np.testing.assert_array_equal(a, b, err_msg=where)
+            assert twin.node_def == node.node_def, node
+        again = [
+            each._replace(
+                inputs=[copy.get_tensor_by_name(t.name) for t in each.inputs],
+                outputs=[copy.get_tensor_by_name(t.name) for t in each.outputs],
+            )
+            for each in built
+        ]
+        second = run_all(session, [(each, each.outputs) for each in again])
+    for each, ours, theirs in zip(built, first, second, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=f"{each.where}: imported")
 
 
 def test_every_op_is_proven() -> None:

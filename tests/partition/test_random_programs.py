@@ -99,6 +99,7 @@ def test_several_threads(program: Program, count: int, seed: int, threads: int) 
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 @given(programs(depth=4), SEEDS)
 @settings(max_examples=30)
 def test_deeper_programs(program: Program, seed: int) -> None:

@@ -60,7 +60,7 @@ def dags(draw: st.DrawFn) -> Any:
     return dtype, shapes, known, rows, sorted(fetched)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(dags(), st.integers(0, 2**32 - 1))
 def test_random_dags_have_the_same_bits(dag: Any, seed: int) -> None:
     dtype, shapes, known, rows, fetched = dag

@@ -47,6 +47,7 @@ def test_as_the_interpreter(program: Program, optimized: bool, level: TraceLevel
     agree(trace(program, "always", optimized, level), trace(program, "off", optimized, level))
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @given(programs(depth=4), st.booleans(), LOOKS)
 @settings(max_examples=40)

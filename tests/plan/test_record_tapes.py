@@ -58,6 +58,7 @@ def test_as_the_interpreter(level: TraceLevel, program: Program, optimized: bool
     agree(traced(program, "always", optimized, level), traced(program, "off", optimized, level))
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @given(programs(depth=4), st.sampled_from(LEVELS))
 @settings(max_examples=25)

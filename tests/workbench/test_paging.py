@@ -34,7 +34,9 @@ class Reader:
         page = self._ask(stepping, 0, 0)
         line = 0
         while line < page.lines:
-            if line not in self.rows or line == self.lines - 1:  # the last one of a folded loop may have grown
+            if (
+                line not in self.rows or line == self.lines - 1
+            ):  # the last one of a folded loop may have grown
                 self._ask(stepping, line, size)
             line += 1
         self.lines = page.lines
@@ -127,7 +129,7 @@ MOVES = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=MOVES, size=st.integers(5, 40), kept=st.sampled_from([0, 40]))
 def test_pages_are_the_history_wherever_the_step_has_been(
     moves: list[tuple[str, int]], size: int, kept: int

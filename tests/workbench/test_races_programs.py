@@ -60,6 +60,7 @@ def _with_controls(node: Any, controls: tuple[str, ...]) -> Any:
     return replace(node, control_inputs=controls)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(programs(depth=2), st.integers(0, 1 << 30))
