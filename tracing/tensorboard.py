@@ -6,9 +6,9 @@ What is in it:
 - the first step of each of the first `MAX_STAGES` signatures as one `graph_run_metadata` summary a stage of its chain
   (tag ``stages/02_pruned``), so that the graph page offers every stage with what its nodes cost;
 - the RunMetadata of some steps (tag ``step_0001``, the number being the step's id): the first `FIRST_STEPS`, and then the 20th,
-  50th, 100th, 200th, 500th … of the run, unless its graph is larger than `MAX_EXECUTIONS`.  In a step that executes more than
-  that, the executions of one node (a loop's) are one record from the first start to the last end, which is what TensorBoard
-  makes of several records;
+  50th, 100th, 200th, 500th … of the run; of a graph larger than `SMALL` nodes, since one takes milliseconds, the 10th, 100th,
+  1,000th …, and of one larger than `MAX_EXECUTIONS` none.  In a step that executes more than that, the executions of one node
+  (a loop's) are one record from the first start to the last end, which is what TensorBoard makes of several records;
 - the scalars and histograms that the user's program logs.
 
 Contents of constants of more than `MAX_TENSOR_BYTES` are left out of the graphs (TensorBoard strips them anyway), as are graphs
@@ -31,6 +31,7 @@ from tracing.collapse import Collapsed
 from tracing.histograms import Histogram
 
 FIRST_STEPS = 10
+SMALL = 50
 MAX_STAGES = 16
 MAX_EXECUTIONS = 4_000
 MAX_NODES = 20_000
@@ -102,7 +103,9 @@ class TensorBoardWriter:
             if stage_id not in self._chosen and len(self._chosen) < MAX_STAGES:
                 self._chosen.add(stage_id)
                 return True
-        return nodes <= MAX_EXECUTIONS and (count <= FIRST_STEPS or _is_round(count))
+        if nodes <= SMALL:
+            return count <= FIRST_STEPS or _is_round(count, "125")
+        return nodes <= MAX_EXECUTIONS and _is_round(count, "1")
 
     def graph(self, stage: Stage) -> None:
         """Write `stage` as the run's graph."""
@@ -193,10 +196,10 @@ def _event(unix_ns: int, **fields: Any) -> Any:
     return Event(wall_time=unix_ns / 1e9, **fields)
 
 
-def _is_round(count: int) -> bool:
-    """Whether `count` is 10, 20, 50, 100, 200, 500 …"""
+def _is_round(count: int, begins: str) -> bool:
+    """Whether `count` is 10, 100, 1,000 …, or such a number with another of the digits that it `begins` with."""
     digits = str(count)
-    return digits[0] in "125" and not digits[1:].strip("0") and len(digits) > 1
+    return digits[0] in begins and not digits[1:].strip("0") and len(digits) > 1
 
 
 def _graph(stage: Stage) -> Any:
