@@ -23,6 +23,7 @@ STATUS = {
     "running": ("▶", "good", "running"),
     "finished": ("✓", "muted", "the script has ended"),
     "failed": ("✗", "bad", "the script has failed"),
+    "detached": ("◌", "muted", "detached; the script runs on by itself"),
 }
 
 _TOKENS = {"value": ("✓", "good"), "dead": ("✗", "bad"), "missing": ("·", "faint")}

@@ -83,12 +83,30 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A breakpoint on a node or scope, from `iteration` on if given."""
+    """A breakpoint; the fields are those of `workbench.debugger.snapshot.BreakpointView`."""
 
     number: int
     node: str
     iteration: int | None
     hits: int
+    comparison: str = ">="
+    kind: str = "break"
+    condition: str = ""
+    enabled: bool = True
+    once: bool = False
+    after: int = 0
+    log: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A line that breakpoint `number` logged at execution `row`."""
+
+    number: int
+    row: int
+    place: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +144,15 @@ class StepView:
     resources: tuple[Resource, ...] = ()
     resource_count: int = 0
     way: Way | None = None
+    logged: tuple[Logged, ...] = ()
+    logged_count: int = 0
+    first_row: int = 0
+    future: int = 0
 
     @property
     def is_over(self) -> bool:
         """Whether the script has ended."""
-        return self.status in ("finished", "failed")
+        return self.status in ("finished", "failed", "detached")
 
     @property
     def can_step(self) -> bool:
@@ -154,7 +176,7 @@ def step_view(data: Mapping[str, Any]) -> StepView:
         nodes=int(step.get("nodes", 0)),
         fetches=(*step.get("fetches", ()), *step.get("targets", ())),
         executed=int(data.get("executed", 0)),
-        next=_activation(data.get("next")),
+        next=activation(data.get("next")),
         next_inputs=_tokens(data.get("next_inputs", ())),
         ready=tuple(_ready(row) for row in data.get("ready", ())),
         ready_count=int(data.get("ready_count", len(data.get("ready", ())))),
@@ -163,12 +185,9 @@ def step_view(data: Mapping[str, Any]) -> StepView:
         frames=flow_model.frame_nodes(data.get("frames", ())),
         last=_executed(data.get("last")),
         history=tuple(found for row in data.get("history", ()) if (found := _executed(row)) is not None),
-        source=_source(data.get("source")),
-        run_source=_source(data.get("run_source")),
-        breakpoints=tuple(
-            Break(int(row["number"]), str(row["node"]), row.get("iteration"), int(row.get("hits", 0)))
-            for row in data.get("breakpoints", ())
-        ),
+        source=source(data.get("source")),
+        run_source=source(data.get("run_source")),
+        breakpoints=tuple(_break(row) for row in data.get("breakpoints", ())),
         output=str(data.get("output", "")),
         error=f"{error.get('type', 'Error')}: {error.get('message', '')}" if error else "",
         traceback=str(error.get("traceback", "")),
@@ -179,10 +198,40 @@ def step_view(data: Mapping[str, Any]) -> StepView:
         resources=flow_model.resources(data.get("resources", ())),
         resource_count=int(data.get("resource_count", 0)),
         way=flow_model.way(data.get("way")),
+        logged=tuple(
+            Logged(
+                int(row["number"]),
+                int(row.get("row", -1)),
+                str(row.get("place", "")),
+                str(row.get("text", "")),
+            )
+            for row in data.get("logged", ())
+        ),
+        logged_count=int(data.get("logged_count", 0)),
+        first_row=int(data.get("first_row", 0)),
+        future=int(data.get("future", 0)),
     )
 
 
-def _activation(data: Any) -> Activation | None:
+def _break(row: Mapping[str, Any]) -> Break:
+    return Break(
+        number=int(row["number"]),
+        node=str(row["node"]),
+        iteration=row.get("iteration"),
+        hits=int(row.get("hits", 0)),
+        comparison=str(row.get("comparison", ">=")),
+        kind=str(row.get("kind", "break")),
+        condition=str(row.get("condition", "")),
+        enabled=bool(row.get("enabled", True)),
+        once=bool(row.get("once", False)),
+        after=int(row.get("after", 0)),
+        log=str(row.get("log", "")),
+        problem=str(row.get("problem", "")),
+    )
+
+
+def activation(data: Any) -> Activation | None:
+    """The activation that plain data describes; None for none."""
     if not data:
         return None
     return Activation(
@@ -198,22 +247,24 @@ def _activation(data: Any) -> Activation | None:
 
 
 def _need(data: Any) -> Activation:
-    found = _activation(data)
+    found = activation(data)
     if found is None:
         raise ValueError("a row without its activation")
     return found
 
 
-def _tokens(rows: Sequence[Any]) -> tuple[Token, ...]:
-    return tuple(
-        Token(
-            slot=int(row.get("slot", -1)),
-            name=str(row.get("name", "")),
-            state=str(row.get("state", "missing")),
-            value=flow_model.summary(row.get("value")),
-        )
-        for row in rows
+def token(row: Any) -> Token:
+    """The token that plain data describes."""
+    return Token(
+        slot=int(row.get("slot", -1)),
+        name=str(row.get("name", "")),
+        state=str(row.get("state", "missing")),
+        value=flow_model.summary(row.get("value")),
     )
+
+
+def _tokens(rows: Sequence[Any]) -> tuple[Token, ...]:
+    return tuple(token(row) for row in rows)
 
 
 def _ready(row: Any) -> Ready:
@@ -235,7 +286,8 @@ def _executed(row: Any) -> Executed | None:
     )
 
 
-def _source(row: Any) -> Source | None:
+def source(row: Any) -> Source | None:
+    """The source that plain data describes; None for none."""
     if not row:
         return None
     return Source(

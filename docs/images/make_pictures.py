@@ -44,10 +44,10 @@ def step_screen() -> None:
 
 def flow_screens() -> None:
     """A loop with its gradient: why a node is dead, what the stacks hold, and its frames on the timeline."""
-    forward = [*typed("n 161"), "y"]
+    forward = typed("n 161")
     with DebugClient.launch(HERE / "gradient.py") as client:
         asyncio.run(
-            picture(WorkbenchApp(debug=client), "why", [*forward, *typed("why loop/choose/Sin")], TALL)
+            picture(WorkbenchApp(debug=client), "why", [*forward, *typed("why loop/choose/mul")], TALL)
         )
     with DebugClient.launch(HERE / "gradient.py") as client:
         asyncio.run(picture(WorkbenchApp(debug=client), "stacks", [*forward, "t"], TALL))

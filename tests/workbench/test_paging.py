@@ -129,7 +129,7 @@ MOVES = st.lists(
 )
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=MOVES, size=st.integers(5, 40), kept=st.sampled_from([0, 40]))
 def test_pages_are_the_history_wherever_the_step_has_been(
     moves: list[tuple[str, int]], size: int, kept: int

@@ -193,7 +193,7 @@ class Paging:
             self._hits.pop()
         del self._starts[bisect_left(self._starts, end) :]
         self._group = self._group_of(self._seen[-1]) if self._folds and self._seen else None
-        self._cut(end)
+        self._cut(end - 1 if self._folds else end)  # the last line of a folded loop has become shorter
 
     def _extend(self, entries: Sequence[Entry]) -> None:
         devices = self._devices

@@ -17,6 +17,8 @@ from textual.pilot import Pilot
 
 import engine as tf
 import tracing
+from workbench.debugger.pages import DetailView, MarkView, Page, RowView, SpanView
+from workbench.debugger.questions.reasoning import Reasoning
 from workbench.debugger.snapshot import Snapshot, Status, from_dict
 
 SIZES = [(80, 24), (120, 40)]
@@ -147,11 +149,22 @@ ACTIVATION = {"type": "Add", "device": "", "frame": 0, "path": "root", "iteratio
 
 
 class FakeDebug(FakeChild):
-    """A script under a debugger: it keeps what it was told, and answers."""
+    """A script under a debugger: it keeps what it was told, and answers.
+
+    Its history has the rows of `row_at`, as many as `executed` says.  `answers` are for commands, `reasonings` for questions.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.agent_pid = 0
+        self.queries: list[tuple[str, str, int, int]] = []
+        self.reasonings: dict[str, Reasoning] = {}
+        self.details: dict[tuple[str, int], DetailView] = {}
+        self.names = ("while/add", "while/add_1", "w", "loss")
+        self.marks: tuple[MarkView, ...] = ()
+        self.spans: tuple[SpanView, ...] = ()
+        self.edition = 1
+        self.held: list[tuple[Future[Page], Page]] | None = None  # answers that are held back
         self.lines: list[str] = []
         self.answers: dict[str, FakeReply] = {}
         self._snapshot = from_dict(
@@ -208,6 +221,75 @@ class FakeDebug(FakeChild):
             )
         future.set_result(self.answers.get(line, FakeReply(True, "")))
         return future
+
+    def row_at(self, row: int) -> RowView:
+        """A row of the history: those that are there, else one out of a loop of ten nodes an iteration."""
+        known = next((each for each in self._snapshot.history if each.row == row), None)
+        if known is not None:
+            here = known.activation
+            return RowView(
+                row,
+                here.node,
+                here.type,
+                here.path,
+                dead=here.dead,
+                tainted=known.tainted,
+                change=known.change,
+            )
+        number = row // 10
+        return RowView(
+            row, f"while/node_{row % 10}", "Add", f"root > while:{number}", lane=1, iteration=number, loop="while/frame",
+            text=f"float32[] {row}", dead=row % 10 == 7, bad=row % 1000 == 999,
+        )  # fmt: skip
+
+    def query(
+        self,
+        kind: str,
+        text: str = "",
+        start: int = 0,
+        count: int = 0,
+        folds: Sequence[str] = (),
+        edition: int = 0,
+    ) -> Future[Page]:
+        self.queries.append((kind, text, start, count))
+        future: Future[Page] = Future()
+        page = self._page(kind, text, start, count, folds)
+        if self.held is None:
+            future.set_result(page)
+        else:
+            self.held.append((future, page))
+        return future
+
+    def _page(self, kind: str, text: str, start: int, count: int, folds: Sequence[str]) -> Page:
+        executed, first = self._snapshot.executed, self._snapshot.first_row
+        if kind == "rows":
+            lines = executed - first
+            start = (int(text) - first) // count * count if text else start
+            rows = tuple(self.row_at(first + line) for line in range(start, min(lines, start + count)))
+            if folds:
+                lines = (lines + 9) // 10
+                start = int(text) // 10 // count * count if text else start
+                rows = tuple(
+                    replace(self.row_at(line * 10), count=min(10, executed - line * 10))
+                    for line in range(start, min(lines, start + count))
+                )
+            lanes = 2 if self.spans else 1
+            return Page(
+                0, True, start=start, lines=lines, first_row=first, executed=executed, edition=self.edition, lanes=lanes,
+                devices=("",), rows=rows, spans=self.spans, stable=lines,
+            )  # fmt: skip
+        if kind == "marks":
+            return Page(0, True, executed=executed, marks=self.marks)
+        if kind == "ask":
+            found = self.reasonings.get(text)
+            return Page(0, found is not None, "" if found else "nothing is known of that", reasoning=found)
+        if kind == "names":
+            return Page(0, True, names=tuple(name for name in self.names if text in name))
+        if kind == "check":
+            ok = "1" in text
+            return Page(0, ok, "float32[] 1.0" if ok else "it is float32, and the value is strings")
+        detail = self.details.get((kind, start))
+        return Page(0, detail is not None, "", detail=detail)
 
 
 @pytest.fixture

@@ -45,9 +45,11 @@ ABOUT = {
         "script that is being stepped it is how things are now."
     ),
     "step": (
-        "A script inside its Session.run, between two nodes. Ready nodes have all they need; waiting ones show which inputs "
-        "have come (✓), are dead because a branch was not taken (✗), or are still to come (·). In the tabs beside: how frames "
-        "were entered, what stacks hold, why a node is dead; enter on a row goes to the execution that it names."
+        "A script inside its Session.run, between two nodes. The list has what has executed (•), what runs next (▶) and what "
+        "else is ready (○), beside a rail for each device and frame; ⊞ is a folded iteration, ▲ was changed by hand, △ descends "
+        "from that, ✗ has a NaN or infinity, ✎ writes a variable, ● at the edge is a breakpoint. The bar above is the history: "
+        "drag it, or move it with < and >; what is taken back can be had again. Beside: the selected line in full, then tabs; "
+        "enter on a row there goes to what it names. Every command of : is explained by h COMMAND."
     ),
 }
 WIDGETS = {
@@ -55,9 +57,17 @@ WIDGETS = {
     "graph": ("chips", "tree", "list"),
     "timeline": ("list",),
     "devices": ("list",),
-    "step": ("list",),
+    "step": ("rails", "scrubber", "breaks", "command", "list"),
 }
-IN = {"list": "in a list", "tree": "in the tree", "chips": "in the drawing"}
+IN = {
+    "list": "in a list",
+    "tree": "in the tree",
+    "chips": "in the drawing",
+    "rails": "in the list of nodes",
+    "scrubber": "on the bar of the history",
+    "breaks": "in the list of breakpoints",
+    "command": "in the command line",
+}
 
 MARKS = (
     ("▸", "scope: look inside with enter"),

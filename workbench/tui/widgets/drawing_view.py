@@ -61,7 +61,7 @@ class DrawingView(Performer, QuietStrips, ScrollView, can_focus=True):
     def show(self, drawing: Drawing, *, home: bool = False) -> None:
         """Show another drawing; `home` scrolls to its top left."""
         self.drawing = drawing
-        self.virtual_size = Size(drawing.width, drawing.height)
+        self.extend(Size(drawing.width, drawing.height))
         if home:
             self.scroll_to(0, 0, animate=False)
         self.refresh()

@@ -36,6 +36,8 @@ class Panel(Vertical):
         """Another title; `note` stands behind it, fainter."""
         if (title, note) != self._text:
             self._text = (title, note)
+            # Its size does not depend on what it says, so that the screen need not be laid out anew.
             self._title.update(
-                Content.assemble(title, ("  " + note, "$foreground 45% not bold") if note else "")
+                Content.assemble(title, ("  " + note, "$foreground 45% not bold") if note else ""),
+                layout=False,
             )

@@ -68,7 +68,7 @@ class RowList(Performer, QuietStrips, ScrollView, can_focus=True):
     def set_count(self, count: int, cursor: int | None = None) -> None:
         """There are `count` rows now; the cursor goes to `cursor`, or stays where it is as far as possible."""
         self.count = count
-        self.virtual_size = Size(self.size.width, count)
+        self.extend(Size(self.size.width, count))
         wanted = self.cursor if cursor is None else cursor
         self.set_reactive(RowList.cursor, max(0, min(wanted, count - 1)))
         self.refresh()
@@ -106,7 +106,7 @@ class RowList(Performer, QuietStrips, ScrollView, can_focus=True):
         self.refresh()
 
     def on_resize(self) -> None:
-        self.virtual_size = Size(self.size.width, self.count)
+        self.extend(Size(self.size.width, self.count))
 
     # Moving.
 

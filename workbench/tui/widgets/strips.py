@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
+from textual.widget import Widget
 
 from viz.cells import Line
 
 if TYPE_CHECKING:
-    from textual.geometry import Region
-    from textual.widget import Widget
+    from textual.geometry import Region, Size
 
     _Base = Widget
 else:
@@ -31,6 +31,21 @@ class QuietStrips(_Base):
     collection, which takes 50 ms and more in an app with many objects."""
 
     _given: list[Strip]
+
+    def extend(self, size: Size) -> None:
+        """What can be scrolled over has this size now.
+
+        The screen is laid out anew only if a scrollbar comes or goes: assigning `virtual_size` would do it each time, which
+        takes as long as drawing everything.
+        """
+        if size == self.virtual_size:
+            return
+        if not self.is_attached or not self.container_size.area:
+            self.virtual_size = size
+            return
+        self.set_reactive(Widget.virtual_size, size)
+        self._scroll_update(size)
+        self.refresh()
 
     def render_lines(self, crop: Region) -> list[Strip]:
         for strip in getattr(self, "_given", ()):

@@ -47,7 +47,7 @@ class TabTitle(Widget):
         from workbench.tui.app import WorkbenchApp
 
         assert isinstance(self.app, WorkbenchApp)
-        self._drawing = self._tabs.draw_title(self.app.palette)
+        self._drawing = self._tabs.draw_title(self.app.palette, self.size.width)
         return strip_of(list(self._drawing.lines[0]), self.size.width, style=self.rich_style)
 
     def on_click(self, event: events.Click) -> None:
@@ -98,20 +98,37 @@ class Tabs(Vertical):
             self.tabs[name].note = note
             self._title.refresh()
 
-    def draw_title(self, palette: Palette) -> Drawing:
-        """The names, the current one lit and with its note, the others with their keys."""
+    def draw_title(self, palette: Palette, width: int = 0) -> Drawing:
+        """The names, the current one lit and with its note, the others with their keys.
+
+        Where `width` has no room for all, the last ones are their keys alone.
+        """
+        tabs = list(self.tabs.values())
+        drawing = self._title_of(tabs, len(tabs), palette, 3)
+        for whole in range(len(tabs), -1, -1):
+            for noted in (True, False):
+                if not width or drawing.width <= width + 2:  # blanks at the end may be cut
+                    return drawing
+                drawing = self._title_of(tabs, whole, palette, 2, noted)
+        return drawing
+
+    def _title_of(
+        self, tabs: list[Tab], whole: int, palette: Palette, gap: int, noted: bool = True
+    ) -> Drawing:
+        """The title with the names of the first `whole` tabs, the note of the current one if it is to be `noted`."""
         line: Line = [(" ", palette.dim)]
         hits = []
-        for tab in self.tabs.values():
+        for index, tab in enumerate(tabs):
             start = line_width(line)
             if tab.name == self.current:
                 colour = palette.accent if tab.body.has_focus else palette.muted
                 line.append((tab.name, palette.style(colour, bold=True)))
             else:
-                key = f"{tab.key} " if tab.key else ""
-                line += [(key, palette.style(palette.accent)), (tab.name, palette.dim)]
-            if tab.note and tab.name == self.current:
+                short = bool(tab.key) and index >= whole
+                key = f"{tab.key}{'' if short else ' '}" if tab.key else ""
+                line += [(key, palette.style(palette.accent)), ("" if short else tab.name, palette.dim)]
+            if noted and tab.note and tab.name == self.current:
                 line.append((f"  {tab.note}", palette.dim))
             hits.append(Hit(0, start, line_width(line), tab.name))
-            line.append(("   ", palette.dim))
+            line.append((" " if index >= whole else " " * gap, palette.dim))
         return Drawing([line], hits)
