@@ -9,20 +9,33 @@ import asyncio
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.debugger.client import DebugClient
 from workbench.tui.app import WorkbenchApp
+from workbench.tui.screens.step import StepScreen
 
 HERE = Path(__file__).parent
+BUGS = HERE.parents[1] / "workbench" / "examples" / "bugs"
 SIZE = (118, 30)
 TALL = (118, 40)
 
 
-async def picture(app: WorkbenchApp, name: str, keys: list[str], size: tuple[int, int] = SIZE) -> None:
-    """Press `keys` and write what the screen shows then to ``name.svg``."""
+async def picture(
+    app: WorkbenchApp,
+    name: str,
+    keys: list[str],
+    size: tuple[int, int] = SIZE,
+    commands: Sequence[str] = (),
+) -> None:
+    """Give `commands`, press `keys` and write what the screen shows then to ``name.svg``."""
     async with app.run_test(size=size) as pilot:
         await pilot.pause(1.5)
+        for command in commands:
+            assert isinstance(app.screen, StepScreen)
+            app.screen.command(command)
+            await pilot.pause(2.0)
         for key in keys:
             await pilot.press(key)
             await pilot.pause(0.15)
@@ -58,6 +71,17 @@ def flow_screens() -> None:
         asyncio.run(picture(WorkbenchApp(run=run, logdir=Path(logdir)), "loops", ["3"]))
 
 
+def debugging_screens() -> None:
+    """Three mistakes, where the debugger has found them."""
+    for name, commands, keys in (
+        ("nan_in_a_loop", ("r", "r", "b * if has_nan(outputs)", "c", "origin nan"), []),
+        ("unordered_assigns", ("r", "races", "explore"), []),
+        ("wrong_broadcast", ("r", "b * if out.size > 32", "c", "why error"), []),
+    ):
+        with DebugClient.launch(BUGS / f"{name}.py") as client:
+            asyncio.run(picture(WorkbenchApp(debug=client), name, keys, TALL, commands))
+
+
 def run_screens() -> None:
     """The demonstration's graph and timeline."""
     with tempfile.TemporaryDirectory() as logdir:
@@ -81,4 +105,5 @@ def run_screens() -> None:
 if __name__ == "__main__":
     step_screen()
     flow_screens()
+    debugging_screens()
     run_screens()
