@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import partition_programs
 import pytest
-from debugging import Script, schedule_of
+from debug_fronts import Script, schedule_of
 
 import engine as tf
 from engine.runtime.step import StepRun

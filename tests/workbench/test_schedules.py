@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from debugging import Script, schedule_of
+from debug_fronts import Script, schedule_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

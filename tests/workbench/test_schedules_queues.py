@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from debugging import Script
+from debug_fronts import Script
 
 import engine as tf
 from workbench.debugger import schedules

@@ -192,6 +192,7 @@ class Paging:
         while self._hits and self._hits[-1] > end:
             self._hits.pop()
         del self._starts[bisect_left(self._starts, end) :]
+        self._groups.clear()  # a frame that begins anew may have the number of one that was taken back
         self._group = self._group_of(self._seen[-1]) if self._folds and self._seen else None
         self._cut(end - 1 if self._folds else end)  # the last line of a folded loop has become shorter
 
