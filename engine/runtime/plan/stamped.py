@@ -80,6 +80,9 @@ class Tapes(dict[int, "Tracing"]):
         self.health = NativeHealth(segments, self.fallen) if looks else None
         self._frames = 0  # that have begun, of all in the step but the first
         self._gone = 0  # entries that the log has had, and has forgotten
+        self._raw: list[
+            tuple[int, npt.NDArray[np.int64], int, int]
+        ] = []  # at which entry, entries, between which times
         self._skipped: tuple[int, int] = (0, 0)  # from which entry of all on, and how many, were told already
         for number, native in enumerate(segments, 1):
             self[number] = Tracing(self, number, native)
@@ -107,16 +110,38 @@ class Tapes(dict[int, "Tracing"]):
         if self.health is not None:
             self.health.fall(number)
         stamps = self.log.stamps
+        self._raw = [each for each in self._raw if each[0] < self[number].first]
         first = self[number].first - self._gone
         # Entry 0 is the last time that was taken before.
         del stamps[max(first, 1) :]
         if first < 1:
             self._skipped = self.position, 1 - first
 
+    def logged(self, taken: npt.NDArray[np.int64], low: int, high: int) -> None:
+        """A tape has logged these entries, between two times.
+
+        What they mean is worked out when the log is: here it would count as time of the node that runs next.
+        """
+        self._raw.append((self.position, taken, low, high))
+        self.log.stamps.frombytes(taken.tobytes())
+
+    def _settle(self) -> None:
+        """Times in nanoseconds for those of a tape, whose clock is another one; answers as they are."""
+        from engine.native import clock
+
+        stamps = np.frombuffer(self.log.stamps, np.int64) if self._raw else None
+        for position, taken, low, high in self._raw:
+            at = position - self._gone
+            times = np.minimum(np.maximum(clock.nanoseconds(taken), low), high)
+            assert stamps is not None
+            stamps[at : at + len(taken)] = times if taken.min() > 1 else np.where(taken > 1, times, taken)
+        self._raw.clear()
+
     # What the log calls.
 
     def trim(self) -> None:
-        """Take out of the log what was told already."""
+        """Work out what tapes have logged, and take out of the log what was told already."""
+        self._settle()
         at, many = self._skipped
         if many:
             stamps = self.log.stamps
@@ -193,7 +218,9 @@ class Tracing:
 
         taken = frame.take_log()
         if len(taken):
-            self._tapes.log.stamps.frombytes(self._entries(taken).tobytes())
+            high = time.perf_counter_ns()
+            self._tapes.logged(taken, self._low, high)
+            self._low = high
         if self._tapes.health is not None:
             records = frame.take_stack(self._records)
             if len(records):
@@ -204,13 +231,3 @@ class Tracing:
                 self._tapes.writes.noted(
                     self._number, number + len(self._notes), list(noted.view(dtype).reshape(-1, *shape))
                 )
-
-    def _entries(self, taken: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Times in nanoseconds between what was before and what comes then, since they are of another clock; answers as they
-        are."""
-        from engine.native import clock
-
-        high = time.perf_counter_ns()
-        times = np.minimum(np.maximum(clock.nanoseconds(taken), self._low), high)
-        self._low = high
-        return times if taken.min() > 1 else np.where(taken > 1, times, taken)
