@@ -14,6 +14,7 @@ import engine as tf
 from engine.passes.settings import Level, OptimizerOptions
 
 SEEDS = st.integers(0, 1 << 30)
+NO_FORM = "it may run where the loop around it is not entered"
 
 
 def run(
@@ -37,7 +38,9 @@ def run(
         )
         if plans == "always":
             plan = executable.choice.plan
-            assert plan is not None, executable.choice.reason
+            if plan is None:  # a few graphs have no such form, and are interpreted
+                assert executable.choice.reason is not None and executable.choice.reason.reason == NO_FORM
+                return given
             assert plan.specials is None or plan.specials.failed is None
     return given
 
