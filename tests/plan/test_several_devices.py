@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from partition_programs import PROGRAMS
 from random_programs import Program, anywhere, build, programs
@@ -49,6 +49,8 @@ def plan_of(session: Any, fetches: Any) -> Plan:
     """The plan that runs `fetches`.  Raises AssertionError, with the reason, if there is none."""
     named = [each.name for each in fetches]
     choice = next(each.choice for key, each in session._executables.items() if list(key.fetches) == named)
+    if choice.reason is not None:  # a few random programs have no such form, and are interpreted
+        assume(choice.reason.reason != "it may run where the loop around it is not entered")
     assert choice.plan is not None, choice.reason
     return choice.plan
 
