@@ -16,7 +16,7 @@ from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
 from engine.op.queues import component_shapes
 from engine.op.random import get_seed
-from engine.op.registry import raw
+from engine.op.registry import OpDef, raw
 from engine.op.shapes import constant_value
 from engine.types.dtypes import DType, as_dtype, int64
 from engine.types.shape import TensorShape, as_shape
@@ -26,6 +26,14 @@ __all__ = ["FIFOQueue", "PaddingFIFOQueue", "PriorityQueue", "QueueBase", "Rando
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _check_length(what: str, given: Sequence[Any], dtypes: Sequence[DType]) -> None:
+    if len(given) != len(dtypes):
+        raise ValueError(
+            f"Queue {what} must have the same length as dtypes, received len({what})={len(given)}, "
+            f"len(dtypes)={len(dtypes)}"
+        )
 
 
 class QueueBase:
@@ -43,16 +51,10 @@ class QueueBase:
         queue_ref: Tensor,
     ) -> None:
         self._dtypes = [as_dtype(dtype) for dtype in dtypes]
-        if shapes is not None and len(shapes) != len(self._dtypes):
-            raise ValueError(
-                f"Queue shapes must have the same length as dtypes, received len(shapes)={len(shapes)}, "
-                f"len(dtypes)={len(self._dtypes)}"
-            )
-        if names is not None and len(names) != len(self._dtypes):
-            raise ValueError(
-                f"Queue names must have the same length as dtypes, received len(names)={len(names)}, "
-                f"len(dtypes)={len(self._dtypes)}"
-            )
+        if shapes is not None:
+            _check_length("shapes", shapes, self._dtypes)
+        if names is not None:
+            _check_length("names", names, self._dtypes)
         self._shapes = list(shapes) if shapes is not None else None
         self._names = list(names) if names else None
         self._queue_ref = queue_ref
@@ -197,29 +199,53 @@ class QueueBase:
         return made
 
 
-def _made_of(
-    dtypes: Any, shapes: Any, names: Any
-) -> tuple[list[DType], list[TensorShape] | None, list[str] | None]:
-    kinds = [as_dtype(dtype) for dtype in _listed(dtypes)]
-    if shapes is None:
-        sizes = None
-    elif isinstance(shapes, list | tuple) and len(kinds) == 1 and _is_one_shape(shapes):
-        sizes = [as_shape(shapes)]
-    else:
-        sizes = [as_shape(shape) for shape in _listed(shapes)]
-    if sizes is not None and len(sizes) != len(kinds):
-        raise ValueError(
-            f"Queue shapes must have the same length as dtypes, received len(shapes)={len(sizes)}, len(dtypes)={len(kinds)}"
-        )
-    return kinds, sizes, None if names is None else _listed(names)
-
-
 def _is_one_shape(shapes: Sequence[Any]) -> bool:
     """Whether ``shapes=[2, 3]`` is meant for the only component; ``[]`` is a scalar, ``[[]]`` a list of one."""
     return not any(isinstance(each, list | tuple | TensorShape) for each in shapes)
 
 
-class FIFOQueue(QueueBase):
+class _Made(QueueBase):
+    """A queue with an op of its own.  `first` are components that come before those that the user names."""
+
+    def __init__(
+        self,
+        op: OpDef,
+        capacity: int,
+        dtypes: Any,
+        shapes: Any,
+        names: Any,
+        shared_name: str | None,
+        name: str,
+        first: Sequence[tuple[DType, TensorShape]] = (),
+        **attrs: Any,
+    ) -> None:
+        kinds = [as_dtype(dtype) for dtype in _listed(dtypes)]
+        if shapes is None:
+            sizes = None
+        elif isinstance(shapes, list | tuple) and len(kinds) == 1 and _is_one_shape(shapes):
+            sizes = [as_shape(shapes)]
+        else:
+            sizes = [as_shape(shape) for shape in _listed(shapes)]
+        if sizes is not None:
+            _check_length("shapes", sizes, kinds)  # before there is a node
+        made = op(
+            component_types=kinds,
+            shapes=sizes or [],
+            capacity=capacity,
+            shared_name=shared_name or "",
+            name=name,
+            **attrs,
+        )
+        all_sizes = None if sizes is None else [*(shape for _, shape in first), *sizes]
+        super().__init__(
+            [*(dtype for dtype, _ in first), *kinds],
+            all_sizes,
+            None if names is None else _listed(names),
+            made,
+        )
+
+
+class FIFOQueue(_Made):
     """First in, first out.
 
     capacity: how many elements it takes; -1: any number.  shapes: of the components; needed for `dequeue_many`.
@@ -235,18 +261,10 @@ class FIFOQueue(QueueBase):
         shared_name: str | None = None,
         name: str = "fifo_queue",
     ) -> None:
-        kinds, sizes, named = _made_of(dtypes, shapes, names)
-        made = raw.FIFOQueueV2(
-            component_types=kinds,
-            shapes=sizes or [],
-            capacity=capacity,
-            shared_name=shared_name or "",
-            name=name,
-        )
-        super().__init__(kinds, sizes, named, made)
+        super().__init__(raw.FIFOQueueV2, capacity, dtypes, shapes, names, shared_name, name)
 
 
-class PaddingFIFOQueue(QueueBase):
+class PaddingFIFOQueue(_Made):
     """First in, first out, of elements whose sizes may differ where `shapes` says None: batches are padded with zeros."""
 
     def __init__(
@@ -258,18 +276,10 @@ class PaddingFIFOQueue(QueueBase):
         shared_name: str | None = None,
         name: str = "padding_fifo_queue",
     ) -> None:
-        kinds, sizes, named = _made_of(dtypes, shapes, names)
-        made = raw.PaddingFIFOQueueV2(
-            component_types=kinds,
-            shapes=sizes or [],
-            capacity=capacity,
-            shared_name=shared_name or "",
-            name=name,
-        )
-        super().__init__(kinds, sizes, named, made)
+        super().__init__(raw.PaddingFIFOQueueV2, capacity, dtypes, shapes, names, shared_name, name)
 
 
-class RandomShuffleQueue(QueueBase):
+class RandomShuffleQueue(_Made):
     """Elements come out in random order; `min_after_dequeue` of them stay behind while the queue is open."""
 
     def __init__(
@@ -283,22 +293,22 @@ class RandomShuffleQueue(QueueBase):
         shared_name: str | None = None,
         name: str = "random_shuffle_queue",
     ) -> None:
-        kinds, sizes, named = _made_of(dtypes, shapes, names)
         seed1, seed2 = get_seed(seed)
-        made = raw.RandomShuffleQueueV2(
-            component_types=kinds,
-            shapes=sizes or [],
-            capacity=capacity,
+        super().__init__(
+            raw.RandomShuffleQueueV2,
+            capacity,
+            dtypes,
+            shapes,
+            names,
+            shared_name,
+            name,
             min_after_dequeue=min_after_dequeue,
             seed=seed1 or 0,
             seed2=seed2 or 0,
-            shared_name=shared_name or "",
-            name=name,
         )
-        super().__init__(kinds, sizes, named, made)
 
 
-class PriorityQueue(QueueBase):
+class PriorityQueue(_Made):
     """The element with the smallest priority comes out first; the priority, an int64 scalar, is its first component."""
 
     def __init__(
@@ -310,13 +320,7 @@ class PriorityQueue(QueueBase):
         shared_name: str | None = None,
         name: str = "priority_queue",
     ) -> None:
-        kinds, sizes, named = _made_of(types, shapes, names)
-        made = raw.PriorityQueueV2(
-            component_types=kinds,
-            shapes=sizes or [],
-            capacity=capacity,
-            shared_name=shared_name or "",
-            name=name,
+        priority = int64, TensorShape([])
+        super().__init__(
+            raw.PriorityQueueV2, capacity, types, shapes, names, shared_name, name, first=[priority]
         )
-        sizes = [TensorShape([]), *sizes] if sizes is not None else None
-        super().__init__([int64, *kinds], sizes, named, made)

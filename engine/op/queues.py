@@ -273,7 +273,7 @@ def _draw(k: Any, queue: Queue, state: Contents, count: int) -> tuple[list[Eleme
     return taken, state._replace(elements=tuple(left), drawn=state.drawn + count)
 
 
-def _results(k: Any, found: list[Any]) -> Any:
+def _results(found: list[Any]) -> Any:
     return found[0] if len(found) == 1 else tuple(found)
 
 
@@ -307,7 +307,7 @@ def _check_outputs(k: Any, queue: Queue) -> None:
 
 def _dequeue_one(k: Any, queue: Queue) -> Any:
     _check_outputs(k, queue)
-    return _results(k, list(_dequeue(k, queue, 1, 1)[0]))
+    return _results(list(_dequeue(k, queue, 1, 1)[0]))
 
 
 def _dequeue_many(k: Any, queue: Queue, n: Any, whole: bool) -> Any:
@@ -320,7 +320,7 @@ def _dequeue_many(k: Any, queue: Queue, n: Any, whole: bool) -> Any:
             f"{k.op.type.removesuffix('V2')} requires the components to have specified shapes: '{queue.name}' was made "
             "without `shapes`"
         )
-    return _results(k, _batched(queue, _dequeue(k, queue, count, count if whole else 1) if count else []))
+    return _results(_batched(queue, _dequeue(k, queue, count, count if whole else 1) if count else []))
 
 
 op(
