@@ -199,6 +199,7 @@ class Instructions(NamedTuple):
 # are more than two.  `log` has the changes that are not simply the opposite of delivering its outputs, flat as well (target, key,
 # what was there); None if there are none.  `released` is how many activations became ready.
 STRIDE = 9
+_ORDER, _LOG = 4, 7  # where these two are in an event
 AMENDED = -1  # the `order` of a change from outside, which nothing was outstanding for
 _new_tuple: Any = tuple.__new__
 _CONTAINERS = (list, dict)
@@ -351,6 +352,19 @@ class ExecutorState:
         """Let go of what `undo` needs, but for the last `keep` events."""
         if self.journal is not None:
             del self.journal[: max(0, len(self.journal) - keep * STRIDE)]
+
+    def last_amended(self) -> bool:
+        """Whether the last event is a change from outside (`amend`)."""
+        return bool(self.journal and self.journal[_ORDER - STRIDE] == AMENDED)
+
+    def last_is_plain(self) -> bool:
+        """Whether the last event has changed nothing but what delivering its outputs does."""
+        return not self.journal or self.journal[_LOG - STRIDE] is None
+
+    def hand_over(self) -> None:
+        """Keep the journal no longer: it is now of whoever else has it, and this state begins another."""
+        if self.journal is not None:
+            self.journal = []
 
     def undo(self) -> Finished:
         """Take the last event back and return it.  Raises IndexError if there is none, ValueError without a journal."""

@@ -18,16 +18,7 @@ from engine.runtime.failures import about_shapes, explain, in_fused
 from engine.runtime.program import MERGE, RECV, SEND, Item
 from engine.runtime.queues import Waiting, wait
 from engine.runtime.resources import ResourceManager, Write
-from engine.runtime.state import (
-    ABSENT,
-    AMENDED,
-    DEAD,
-    STRIDE,
-    Activation,
-    ExecutorState,
-    Finished,
-    Instructions,
-)
+from engine.runtime.state import ABSENT, DEAD, Activation, ExecutorState, Finished, Instructions
 from engine.runtime.transfers import Transfers
 from engine.types import errors
 
@@ -234,9 +225,7 @@ class StepRun:
         """Take the last finished activation back: tokens, frames and resources are as before it ran."""
         if self.written is None:
             raise ValueError("this step keeps no history; make it with record=True")
-        journal = self.state.journal
-        log = journal[-2] if journal else None
-        amended = bool(journal) and journal is not None and journal[4 - STRIDE] == AMENDED
+        amended, plain = self.state.last_amended(), self.state.last_is_plain()
         if not amended:
             self.blocked.clear()  # to be tried again
         event = self.state.undo()
@@ -246,7 +235,7 @@ class StepRun:
             return event
         if event.activation.item.node.type == "_Retval":
             self.context.results[event.activation.item.node.attrs["index"]] = None
-        if self.transfers is not None and (log is not None or _touches_transfers(event.activation.item)):
+        if self.transfers is not None and (not plain or _touches_transfers(event.activation.item)):
             self.transfers.park_anew(self.state.ready)
         if self.collector is not None:
             self.collector.retract()
@@ -263,11 +252,10 @@ class StepRun:
             del self.written[: max(0, len(self.written) - keep)]
         self.state.forget(keep)
 
-    def hand_over(self) -> list[Any] | None:
-        """Let go of what `undo` needs, and give the state's journal (`ExecutorState.journal`) to who wants to read it."""
-        journal, self.state.journal = self.state.journal, None if self.state.journal is None else []
+    def hand_over(self) -> None:
+        """Let go of what `undo` needs: the state's journal is now of whoever else has it."""
+        self.state.hand_over()
         self.forget(0)
-        return journal
 
     # Ends.
 

@@ -17,7 +17,7 @@ from engine.op.queues import Blocked
 from engine.runtime.driver import Outcome, StepRun
 from engine.runtime.program import ENTER, EXIT, SEND, Item
 from engine.runtime.resources import NO_KEY, Write
-from engine.runtime.state import Activation, Change, Frame
+from engine.runtime.state import Activation, Change, Frame, outputs_of
 from tracing.frames import Loop, loops_of
 from tracing.stacks import Resources
 from workbench.debugger.entries import Entry, Place, gave_the_same, hold, place_of
@@ -571,7 +571,7 @@ class Stepping:
         here: dict[int, bool] = {}
         for item, frame, iteration, given, released, duration in unread.rows(row, count):
             index = item.index
-            outputs = (given,) if given is not None and item.n_outputs == 1 else given
+            outputs = outputs_of(item, given)
             activation = _new_tuple(Activation, (item, frame, iteration))
             entry = latest[index] = Entry(row, activation, outputs, duration, latest.get(index), released)
             append(entry)
