@@ -75,7 +75,7 @@ def set_tensor(stepping: Stepping, item: Item, slot: int, value: Any) -> Made:
         entry, tried = entry.previous, tried + 1
     else:
         raise CommandError(_spent(first, item, slot))
-    array = fitted(value, item.node.output_dtypes[slot], item.node.output_shapes[slot], name)
+    array = fitted_output(item, slot, value)
     assert entry is not None and entry.outputs is not None
     here = there(stepping, item, array, entry.outputs[slot])
     edits: list[tuple[list[Any], int, Any]] = [(each.tokens, each.at, here) for each in waiting]
@@ -91,6 +91,13 @@ def set_tensor(stepping: Stepping, item: Item, slot: int, value: Any) -> Made:
     late = sum(len(item.data_out[slot]) for _ in _arrivals(stepping, entry.activation)) - len(waiting)
     note = f"{plural(late, 'reader')} had it before: going back lets them read it anew" if late > 0 else ""
     return Made(made, note)
+
+
+def fitted_output(item: Item, slot: int, value: Any) -> Any:
+    """`value` as an array that output `slot` can be; raises CommandError."""
+    check_value(item, slot)
+    node = item.node
+    return fitted(value, node.output_dtypes[slot], node.output_shapes[slot], f"{item.name}:{slot}")
 
 
 def check_value(item: Item, slot: int) -> None:
@@ -163,21 +170,17 @@ def _held(stepping: Stepping, activation: Activation) -> list[tuple[list[Any], i
 def set_variable(stepping: Stepping, name: str, value: Any) -> Made:
     """Write `value` into a variable of the session."""
     step = stepping.step
-    name = name.removesuffix(":0")
-    known = [each for each in step.resources if isinstance(each, Variable)]
-    variable = next((each for each in known if each.name == name), None)
-    if variable is None:
-        close = difflib.get_close_matches(name, [each.name for each in known], n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else " (info resources lists them)"
-        raise CommandError(f"the session has no variable '{name}' yet{hint}")
-    array = fitted(value, variable.dtype, variable.shape, f"the variable {name}")
+    variable = variable_named(stepping, name)
+    array = fitted_variable(variable, value)
     item = _variable_item(stepping, variable)
     held = variable.value
     if item is not None:
         array = there(stepping, item, array, array if held is None else held)
     elif held is not None and not isinstance(held, np.ndarray | np.generic):
-        raise CommandError(f"'{name}' is on a device, and not in this step; set it in a step that uses it")
-    override = override_of(stepping, f"set var {name} = {shown(array)}", None)
+        raise CommandError(
+            f"'{variable.name}' is on a device, and not in this step; set it in a step that uses it"
+        )
+    override = override_of(stepping, f"set var {variable.name} = {shown(array)}", None)
     write = step.resources.write(variable, array, kind="override")
     stepping.overrides.note(override)
     stepping.overrides.mark_resource(variable, override)
@@ -186,6 +189,22 @@ def set_variable(stepping: Stepping, name: str, value: Any) -> Made:
         activation = Activation(item, stepping.state.root, 0)
     note = "" if item is not None else "no node of this step uses it"
     return Made(stepping.change(override, activation, (variable,), (), (write,)), note)
+
+
+def variable_named(stepping: Stepping, name: str) -> Variable:
+    """The session's variable of that name (or that of its tensor, ``w:0``); raises CommandError."""
+    name = name.strip().removesuffix(":0")
+    known = {each.name: each for each in stepping.step.resources if isinstance(each, Variable)}
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else " (info resources lists them)"
+        raise CommandError(f"the session has no variable '{name}' yet{hint}")
+    return known[name]
+
+
+def fitted_variable(variable: Variable, value: Any) -> Any:
+    """`value` as an array that the variable can hold; raises CommandError."""
+    return fitted(value, variable.dtype, variable.shape, f"the variable {variable.name}")
 
 
 def _variable_item(stepping: Stepping, variable: Variable) -> Item | None:
@@ -250,6 +269,16 @@ def _skipped(
 
 def set_next(stepping: Stepping, slot: int, value: Any) -> Made:
     """Let the next node run, and override its output `slot`."""
+    activation = next_to_set(stepping, slot)
+    item = activation.item
+    array = fitted_output(item, slot, value)
+    values = [array if each == slot else None for each in range(item.n_outputs)]
+    text = f"set {item.name}:{slot} = {shown(array)} as it runs"
+    return Made(order(stepping, item, text, False, values, activation))
+
+
+def next_to_set(stepping: Stepping, slot: int) -> Activation:
+    """What runs next, if it is to give an output `slot`; raises CommandError."""
     activation = stepping.next
     if activation is None:
         raise CommandError("nothing is next: the step is done")
@@ -259,12 +288,7 @@ def set_next(stepping: Stepping, slot: int, value: Any) -> Made:
     if slot >= item.n_outputs:
         has = plural(item.n_outputs, "output")
         raise CommandError(f"'{item.name}' is next, and has {has}: there is no {item.name}:{slot}")
-    check_value(item, slot)
-    name = f"{item.name}:{slot}"
-    array = fitted(value, item.node.output_dtypes[slot], item.node.output_shapes[slot], name)
-    values = [array if each == slot else None for each in range(item.n_outputs)]
-    text = f"set {name} = {shown(array)} as it runs"
-    return Made(order(stepping, item, text, False, values, activation))
+    return activation
 
 
 def order(

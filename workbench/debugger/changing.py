@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.runtime.resources import Variable
+from engine.runtime.program import Item
 from viz.format import tensor as tensor_text
 from workbench.debugger import changes, forcing, looking, text
 from workbench.debugger.command import Answer, Command, CommandError
-from workbench.debugger.fitting import fitted, shown
+from workbench.debugger.fitting import shown
 from workbench.debugger.literals import evaluate
 from workbench.debugger.stepping import Stepping
 
@@ -19,28 +19,50 @@ if TYPE_CHECKING:
 _USAGE = "set TENSOR = VALUE, set next = VALUE, or set var NAME = VALUE"
 
 
-def _set(debugger: Debugger, rest: str) -> Answer:
-    stepping = looking.stepping_of(debugger)
+class _Aim(NamedTuple):
+    """What is to be set: the variable of that name, or output `slot` of `item`, which is the next node where `is_next`."""
+
+    variable: str
+    item: Item | None
+    slot: int
+    is_next: bool
+    value: Any
+
+
+def _aimed(stepping: Stepping, rest: str) -> _Aim:
+    """What ``set`` is to do; `value` is evaluated, and not looked at yet."""
     target, value = _assignment(rest)
     if not target or value is None:
         raise CommandError(f"what is to be set to what? {_USAGE}")
     kind, _, name = target.partition(" ")
     if kind == "var" and name:
         known = {"old": _variable(stepping, name)} if "old" in value else {}
-        return _told(stepping, changes.set_variable(stepping, name.strip(), _value(stepping, value, known)))
+        return _Aim(name, None, 0, False, _value(stepping, value, known))
     node, _, number = target.partition(":")
     if number and (not number.isdecimal() or len(number) > 4):
         raise CommandError(f"'{target}' is not a tensor: NODE or NODE:OUTPUT")
     slot = int(number or 0)
     if node == "next" and "next" not in stepping.step.program.by_name:
-        return _told(stepping, changes.set_next(stepping, slot, _value(stepping, value)))
+        return _Aim("", None, slot, True, _value(stepping, value))
     item = looking.item_of(stepping, node)
     if slot >= item.n_outputs:
         has = f"outputs 0 to {item.n_outputs - 1}" if item.n_outputs else "no output"
         raise CommandError(f"'{node}' has {has}")
     entry = stepping.latest.get(item.index)
     old = {} if entry is None or entry.outputs is None else {"old": _on_host(entry.outputs[slot])}
-    return _told(stepping, changes.set_tensor(stepping, item, slot, _value(stepping, value, old)))
+    return _Aim("", item, slot, False, _value(stepping, value, old))
+
+
+def _set(debugger: Debugger, rest: str) -> Answer:
+    stepping = looking.stepping_of(debugger)
+    aim = _aimed(stepping, rest)
+    if aim.item is not None:
+        made = changes.set_tensor(stepping, aim.item, aim.slot, aim.value)
+    elif aim.is_next:
+        made = changes.set_next(stepping, aim.slot, aim.value)
+    else:
+        made = changes.set_variable(stepping, aim.variable, aim.value)
+    return _told(stepping, made)
 
 
 def check(debugger: Debugger, rest: str) -> str:
@@ -49,38 +71,13 @@ def check(debugger: Debugger, rest: str) -> str:
     Raises CommandError where `set` would, but for what has been read already.
     """
     stepping = looking.stepping_of(debugger)
-    target, value = _assignment(rest)
-    if not target or value is None:
-        raise CommandError(f"what is to be set to what? {_USAGE}")
-    kind, _, name = target.partition(" ")
-    if kind == "var" and name:
-        name = name.strip().removesuffix(":0")
-        variable = next(
-            (each for each in stepping.step.resources if isinstance(each, Variable) and each.name == name),
-            None,
-        )
-        if variable is None:
-            raise CommandError(f"the session has no variable '{name}' (info resources lists them)")
-        known = {"old": _variable(stepping, name)} if "old" in value else {}
-        array = fitted(_value(stepping, value, known), variable.dtype, variable.shape, name)
+    aim = _aimed(stepping, rest)
+    if aim.item is not None:
+        array = changes.fitted_output(aim.item, aim.slot, aim.value)
+    elif aim.is_next:
+        array = changes.fitted_output(changes.next_to_set(stepping, aim.slot).item, aim.slot, aim.value)
     else:
-        node, _, number = target.partition(":")
-        slot = int(number) if number.isdecimal() and len(number) < 5 else 0
-        if node == "next" and "next" not in stepping.step.program.by_name:
-            if stepping.next is None:
-                raise CommandError("nothing is next: the step is done")
-            item, entry = stepping.next.item, None
-        else:
-            item = looking.item_of(stepping, node)
-            entry = stepping.latest.get(item.index)
-        if slot >= item.n_outputs:
-            raise CommandError(f"'{item.name}' has no output {slot}")
-        changes.check_value(item, slot)
-        old = {} if entry is None or entry.outputs is None else {"old": _on_host(entry.outputs[slot])}
-        given = _value(stepping, value, old)
-        array = fitted(
-            given, item.node.output_dtypes[slot], item.node.output_shapes[slot], f"{item.name}:{slot}"
-        )
+        array = changes.fitted_variable(changes.variable_named(stepping, aim.variable), aim.value)
     return f"{tensor_text(array.dtype.name, array.shape)} {shown(array)}"
 
 
@@ -94,13 +91,10 @@ def _value(stepping: Stepping, text: str, names: dict[str, Any] | None = None) -
 
 
 def _variable(stepping: Stepping, name: str) -> Any:
-    name = name.strip().removesuffix(":0")
-    for each in stepping.step.resources:
-        if isinstance(each, Variable) and each.name == name:
-            if each.value is None:
-                raise CommandError(f"the variable '{name}' has no value yet")
-            return _on_host(each.value)
-    raise CommandError(f"the session has no variable '{name}' (info resources lists them)")
+    variable = changes.variable_named(stepping, name)
+    if variable.value is None:
+        raise CommandError(f"the variable '{variable.name}' has no value yet")
+    return _on_host(variable.value)
 
 
 def _tensor(stepping: Stepping, name: str) -> Any:
