@@ -1,7 +1,7 @@
 """What kernels do to arrays, taken down: steps over buffers that are not there yet.
 
 A `Recorder` holds the steps that will become one tape.  Operands are `View`s whose slot is the number of a `Buffer`; which
-buffers share memory, and where, is decided when all steps are known (`engine.runtime.plan.segment`).  Every step is tried on a
+buffers share memory, and where, is decided when all steps are known (`engine.runtime.plan.arena`).  Every step is tried on a
 scratch tape at once, so that what a tape cannot do is known while there is still a way around it.
 """
 
