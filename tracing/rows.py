@@ -38,9 +38,7 @@ def rows(name: str, cls: type[Any], *varying: str) -> Kind:
                 columns[field_name] = np.array(cells, np.bool_)
             else:
                 texts = [cell.value if isinstance(cell, enum.Enum) else cell for cell in cells]
-                table = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-                columns[field_name] = np.array([table[text] for text in texts], np.int64)
-                columns[field_name + ":texts"] = byte_strings(table)
+                columns.update(_numbered(field_name, texts))
         return columns
 
     def read(parts: Sequence[Columns]) -> tuple[Any, ...]:
@@ -66,6 +64,13 @@ def rows(name: str, cls: type[Any], *varying: str) -> Kind:
     return Kind(name, write, read, frozenset(varying))
 
 
+def _numbered(name: str, texts: Sequence[str | None]) -> Columns:
+    """A column of texts: a number for each, -1 for None, and the table of the distinct ones."""
+    table = {text: i for i, text in enumerate(dict.fromkeys(text for text in texts if text is not None))}
+    numbers = np.array([-1 if text is None else table[text] for text in texts], np.int64)
+    return {name: numbers, f"{name}:texts": byte_strings(table)}
+
+
 # Resource writes of a pattern: the texts of its summaries, and those that the batch has of its own.
 
 
@@ -79,10 +84,7 @@ def _write_writes(batches: Sequence[Sequence[ResourceWrite]]) -> Columns:
         for name in ("row", "node", "frame", "iteration", "nbytes", "key")
     }
     for name in ("container", "resource", "kind", "summary"):
-        texts = getattr(same, name)
-        table = {text: i for i, text in enumerate(dict.fromkeys(text for text in texts if text is not None))}
-        columns[name] = np.array([-1 if text is None else table[text] for text in texts], np.int64)
-        columns[name + ":texts"] = byte_strings(table)
+        columns.update(_numbered(name, getattr(same, name)))
     return {**columns, **_own_writes(batch)}
 
 
