@@ -57,27 +57,27 @@ class Scope(Protocol):
         """The latest value of the tensor."""
 
 
-_ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
-    ast.Add: ("+", operator.add),
-    ast.Sub: ("-", operator.sub),
-    ast.Mult: ("*", operator.mul),
-    ast.Div: ("/", operator.truediv),
-    ast.FloorDiv: ("//", operator.floordiv),
-    ast.Mod: ("%", operator.mod),
-    ast.Pow: ("**", operator.pow),
-    ast.BitAnd: ("&", operator.and_),
-    ast.BitOr: ("|", operator.or_),
-    ast.BitXor: ("^", operator.xor),
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
 }
-_COMPARE: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
-    ast.Lt: ("<", operator.lt),
-    ast.LtE: ("<=", operator.le),
-    ast.Gt: (">", operator.gt),
-    ast.GtE: (">=", operator.ge),
-    ast.Eq: ("==", operator.eq),
-    ast.NotEq: ("!=", operator.ne),
-    ast.In: ("in", lambda a, b: a in b),
-    ast.NotIn: ("not in", lambda a, b: a not in b),
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
 }
 _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.USub: operator.neg,
@@ -328,7 +328,7 @@ class Expression:
         for each, right_node in zip(node.ops, node.comparators, strict=True):
             right = self._value(right_node, scope)
             self._fits(node, [left, right])
-            outcome = _COMPARE[type(each)][1](_comparable(left, right), _comparable(right, left))
+            outcome = _COMPARE[type(each)](_comparable(left, right), _comparable(right, left))
             found = outcome if found is True else np.logical_and(found, outcome)
             left = right
         return found
@@ -356,7 +356,7 @@ class Expression:
         self._fits(node, [left, right])
         if isinstance(left, int) and isinstance(right, int):
             self._bounded(node, left, right)
-        return _ARITHMETIC[type(node.op)][1](left, right)
+        return _ARITHMETIC[type(node.op)](left, right)
 
     def _value_Tuple(self, node: ast.Tuple | ast.List, scope: Scope) -> Any:
         return tuple(self._value(each, scope) for each in node.elts)

@@ -38,7 +38,6 @@ _ADDERS = (
 # Ops that act on what is outside of the engine, in an order that somebody may see.
 OUTSIDE = ("PyFunc",)
 # Ops whose state is a counter of their own, which every execution moves on.
-_COUNTED_CONTAINER = "random"
 _COUNTED = (
     "Multinomial",
     "RandomShuffle",
