@@ -6,15 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Script:
+class Quiet:
+    """What a front does with all that it has no use for: nothing."""
+
+    def stopped(self, debugger: Any) -> None: ...
+    def answered(self, debugger: Any, answer: Any) -> None: ...
+    def resumed(self, debugger: Any) -> None: ...
+    def left(self, debugger: Any) -> None: ...
+
+
+class Script(Quiet):
     """Gives command lines one after the other, then `c`; a function among them looks at the debugger in between."""
 
     def __init__(self, *lines: str | Callable[[Any], None]) -> None:
         self.lines = list(lines)
         self.answers: list[Any] = []
-
-    def stopped(self, debugger: Any) -> None:
-        pass
 
     def command(self, debugger: Any) -> str:
         while self.lines:
@@ -26,12 +32,6 @@ class Script:
 
     def answered(self, debugger: Any, answer: Any) -> None:
         self.answers.append(answer)
-
-    def resumed(self, debugger: Any) -> None:
-        pass
-
-    def left(self, debugger: Any) -> None:
-        pass
 
     @property
     def texts(self) -> list[str]:

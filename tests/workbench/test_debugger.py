@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from debug_fronts import Quiet
 
 import engine as tf
 from engine.types import errors
@@ -21,7 +22,7 @@ from workbench.debugger.snapshot import Snapshot, Status, TokenState, from_dict,
 pytestmark = pytest.mark.usefixtures("as_written")
 
 
-class Script:
+class Script(Quiet):
     """A front that gives commands from a list (or a function of the snapshot) and keeps what it is shown."""
 
     def __init__(self, commands: Sequence[str] | Callable[[Snapshot], str]) -> None:
@@ -41,9 +42,6 @@ class Script:
     def answered(self, debugger: Debugger, answer: Answer) -> None:
         self.answers.append(answer)
         self.stops.append(debugger.snapshot())
-
-    def resumed(self, debugger: Debugger) -> None:
-        pass
 
     def left(self, debugger: Debugger) -> None:
         self.lefts += 1

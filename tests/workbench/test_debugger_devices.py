@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from debug_fronts import Quiet
 
 import engine as tf
 from engine.types import errors
@@ -14,7 +15,7 @@ from workbench.debugger.command import Answer
 from workbench.debugger.core import Debugger
 
 
-class Script:
+class Script(Quiet):
     """Gives command lines one after the other and keeps the answers; a callable among them looks at the debugger."""
 
     def __init__(self, *lines: str | Callable[[Debugger], None]) -> None:
@@ -32,12 +33,6 @@ class Script:
 
     def answered(self, debugger: Debugger, answer: Answer) -> None:
         self.answers.append(answer.text)
-
-    def resumed(self, debugger: Debugger) -> None:
-        pass
-
-    def left(self, debugger: Debugger) -> None:
-        pass
 
 
 def step_through(script: Script, fetch: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from debug_fronts import Quiet
 
 import engine as tf
 from engine.function import Defun
@@ -19,7 +20,7 @@ from workbench.debugger.snapshot import Snapshot
 pytestmark = pytest.mark.usefixtures("as_written")
 
 
-class Script:
+class Script(Quiet):
     """Gives commands; keeps for each the answer and the place where the step then is."""
 
     def __init__(self, commands: Sequence[str]) -> None:
@@ -41,12 +42,6 @@ class Script:
         self.answers.append(answer)
         self.at.append(debugger.snapshot())
         self.said.append(answer.text)
-
-    def resumed(self, debugger: Debugger) -> None:
-        pass
-
-    def left(self, debugger: Debugger) -> None:
-        pass
 
     @property
     def reasons(self) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from debug_fronts import Quiet
 
 import engine as tf
 from workbench.debugger.command import Answer
 from workbench.debugger.core import Debugger
 
 
-class Script:
+class Script(Quiet):
     """A front that gives commands from a list and keeps the answers."""
 
     def __init__(self, commands: list[str]) -> None:
@@ -23,12 +24,6 @@ class Script:
 
     def answered(self, debugger: Debugger, answer: Answer) -> None:
         self.answers.append(answer)
-
-    def stopped(self, debugger: Debugger) -> None: ...
-
-    def resumed(self, debugger: Debugger) -> None: ...
-
-    def left(self, debugger: Debugger) -> None: ...
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import numpy as np
+from debug_fronts import Quiet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_programs import Program, anywhere, build, evaluate, programs
@@ -33,7 +34,7 @@ COMMANDS = (
 )
 
 
-class Wanderer:
+class Wanderer(Quiet):
     """Gives random commands for a while, and checks every snapshot against the machine's own counts."""
 
     def __init__(self, seed: int, commands: int) -> None:
@@ -78,12 +79,6 @@ class Wanderer:
     def answered(self, debugger: Debugger, answer: Answer) -> None:
         assert answer.ok or "nothing to take back" in answer.text
         self.stopped(debugger)
-
-    def resumed(self, debugger: Debugger) -> None:
-        pass
-
-    def left(self, debugger: Debugger) -> None:
-        pass
 
 
 @given(programs(), st.integers(0, 1 << 30), st.integers(1, 25))

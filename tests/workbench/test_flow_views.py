@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from debug_fronts import Quiet
 
 import engine as tf
 import tracing
@@ -77,7 +78,7 @@ def test_taking_back_gives_every_picture_again() -> None:
         assert picture(stepping) == pictures.pop(), stepping.executed
 
 
-class End:
+class End(Quiet):
     """Runs to the end of the step and keeps its picture."""
 
     def __init__(self, *commands: str) -> None:
@@ -94,10 +95,6 @@ class End:
     def answered(self, debugger: Debugger, answer: Answer) -> None:
         self.last = debugger.snapshot()
         self.answers.append(answer)
-
-    def resumed(self, debugger: Debugger) -> None: ...
-
-    def left(self, debugger: Debugger) -> None: ...
 
 
 def test_the_debugger_and_the_recording_agree_on_frames(tmp_path: Path) -> None:

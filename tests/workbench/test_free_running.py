@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from debug_fronts import Quiet
 
 import engine as tf
 from engine.runtime import driver
@@ -17,14 +18,9 @@ from workbench.debugger.stepping import Entry, Stepping
 from workbench.debugger.values import Reference
 
 
-class Front:
-    def stopped(self, debugger: Debugger) -> None: ...
+class Front(Quiet):
     def command(self, debugger: Debugger) -> str:
         return "c"
-
-    def answered(self, debugger: Debugger, answer: Any) -> None: ...
-    def resumed(self, debugger: Debugger) -> None: ...
-    def left(self, debugger: Debugger) -> None: ...
 
 
 class Keeping(Past):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from debug_fronts import Quiet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_programs import Program, build, evaluate, programs
@@ -29,7 +30,7 @@ from workbench.debugger.values import Reference
 pytestmark = pytest.mark.usefixtures("as_written")
 
 
-class Script:
+class Script(Quiet):
     """A front that gives commands from a list, and keeps the answers and snapshots."""
 
     def __init__(self, commands: Sequence[str]) -> None:
@@ -46,12 +47,6 @@ class Script:
     def answered(self, debugger: Debugger, answer: Answer) -> None:
         self.answers.append(answer)
         self.stops.append(debugger.snapshot())
-
-    def resumed(self, debugger: Debugger) -> None:
-        pass
-
-    def left(self, debugger: Debugger) -> None:
-        pass
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from debug_fronts import Quiet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -74,7 +75,7 @@ def expected(stepping: Stepping, folds: tuple[str, ...]) -> list[tuple[int, int,
     return [(row, count, place) for row, count, place in found]
 
 
-class Script:
+class Script(Quiet):
     """The front of a debugger whose step a test moves itself: `work` is called at the second step's stop."""
 
     def __init__(self, work: Any) -> None:
@@ -93,10 +94,6 @@ class Script:
 
     def command(self, debugger: Debugger) -> str:
         return "c"
-
-    def answered(self, debugger: Debugger, answer: Any) -> None: ...
-    def resumed(self, debugger: Debugger) -> None: ...
-    def left(self, debugger: Debugger) -> None: ...
 
 
 def step_of(work: Any) -> None:

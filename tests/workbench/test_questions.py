@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from asked_steps import Watching, looked_at
+from debug_fronts import Quiet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -31,7 +32,7 @@ from workbench.debugger.questions.wanted import ends, needs, paths_to, why
 from workbench.debugger.stepping import Stepping
 
 
-class Script:
+class Script(Quiet):
     """A front that gives commands from a list and keeps the answers."""
 
     def __init__(self, commands: Sequence[str]) -> None:
@@ -48,12 +49,6 @@ class Script:
 
     def answered(self, debugger: Debugger, answer: Answer) -> None:
         self.answers.append(answer)
-
-    def stopped(self, debugger: Debugger) -> None: ...
-
-    def resumed(self, debugger: Debugger) -> None: ...
-
-    def left(self, debugger: Debugger) -> None: ...
 
 
 def drive(runs: Sequence[tuple[Any, Any]], *commands: str, **config: Any) -> Script:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from debug_fronts import Quiet
 
 import engine as tf
 from workbench.debugger.command import Answer
@@ -14,7 +15,7 @@ from workbench.debugger.core import Debugger
 pytestmark = pytest.mark.usefixtures("as_written")
 
 
-class Script:
+class Script(Quiet):
     """A front that gives commands from a list and keeps the answers."""
 
     def __init__(self, commands: list[str]) -> None:
@@ -26,12 +27,6 @@ class Script:
 
     def answered(self, debugger: Debugger, answer: Answer) -> None:
         self.answers.append(answer)
-
-    def stopped(self, debugger: Debugger) -> None: ...
-
-    def resumed(self, debugger: Debugger) -> None: ...
-
-    def left(self, debugger: Debugger) -> None: ...
 
 
 def answers(fetch: Any, commands: list[str]) -> list[Answer]:
