@@ -15,7 +15,7 @@ from gradient_programs import PROGRAMS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from random_programs import Program, build, programs
-from recorded import MADE, Made, agree, config, counting, gradient_of_loop, traced_run
+from recorded import MADE, Made, agree, check_sample, config, counting, gradient_of_loop, traced_run
 from traced import Told, check_order, told
 
 import engine as tf
@@ -446,19 +446,7 @@ def test_a_sample_has_exact_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "TOLD_BYTES", 100_000)
     monkeypatch.setattr(segment, "LOG", 1000)
     plan = on_tape(make, runs=0)
-    check_order(plan)
-    (totals,) = plan.sums
-    node, dead = interpreter.column("node"), interpreter.column("dead")
-    assert totals.executions.sum() == len(node) == totals.skipped + len(plan.column("node"))
-    assert totals.skipped > len(node) / 2
-    assert np.array_equal(totals.executions, np.bincount(node)[totals.node])
-    assert np.array_equal(
-        totals.dead, np.bincount(node[dead], minlength=len(plan.steps[0].stage))[totals.node]
-    )
-    begun = {(e.frame, e.iteration) for e in plan.events if e.change is FrameChange.ITERATION_BEGIN}
-    ended = {(e.frame, e.iteration) for e in plan.events if e.change is FrameChange.ITERATION_END}
-    rows = set(zip(plan.column("frame").tolist(), plan.column("iteration").tolist(), strict=True))
-    assert begun == ended == rows - {(0, 0)}
+    check_sample(plan, interpreter)
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

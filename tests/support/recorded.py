@@ -11,7 +11,7 @@ import pytest
 from traced import Told, check_order, told
 
 import engine as tf
-from engine.observe import TraceLevel
+from engine.observe import FrameChange, TraceLevel
 from engine.passes.settings import Level, OptimizerOptions
 
 
@@ -27,6 +27,24 @@ def agree(plan: Told, interpreter: Told) -> None:
     assert plan.changes() == interpreter.changes()
     assert plan.written() == interpreter.written()
     assert plan.seen() == interpreter.seen()
+
+
+def check_sample(plan: Told, interpreter: Told) -> None:
+    """Raise AssertionError unless `plan` tells a sample of what `interpreter` tells, and exact counts of all."""
+    check_order(plan)
+    (totals,) = plan.sums
+    node, dead = interpreter.column("node"), interpreter.column("dead")
+    assert totals.executions.sum() == len(node) == totals.skipped + len(plan.column("node"))
+    assert totals.skipped > len(node) / 2
+    assert np.array_equal(totals.executions, np.bincount(node)[totals.node])
+    assert np.array_equal(
+        totals.dead, np.bincount(node[dead], minlength=len(plan.steps[0].stage))[totals.node]
+    )
+    # What is told of is told as a whole: every iteration that began has all of its rows, and has ended.
+    begun = {(e.frame, e.iteration) for e in plan.events if e.change is FrameChange.ITERATION_BEGIN}
+    ended = {(e.frame, e.iteration) for e in plan.events if e.change is FrameChange.ITERATION_END}
+    rows = set(zip(plan.column("frame").tolist(), plan.column("iteration").tolist(), strict=True))
+    assert begun == ended == rows - {(0, 0)}
 
 
 Made = tuple[Any, dict[Any, Any]]
