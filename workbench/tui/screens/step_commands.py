@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -53,21 +54,27 @@ class StepCommands(StepLooking):
 
     def command(self, line: str) -> None:
         """Give the debugger a command line."""
-        source, app = self.workbench.debug_source, self.app
         words = line.split()
-        if source is None or not words:
+        if not words:
             return
         if words[0] in QUESTIONS or (words[0] == "why" and words[1:2] in (["not"], ["here"])):
             self.question(line)
-            return
-        future = source.send(line)
+        else:
+            self._send(line, self._replied)
+
+    def _send(self, line: str, replied: Callable[[str, bool, str], None]) -> bool:
+        """Send a command line; `replied` is called in the app's own thread.  False if there is no debugger."""
+        source, app = self.workbench.debug_source, self.app
+        if source is None:
+            return False
 
         def done(found: Future[Any]) -> None:
             reply = found.result()
             if app.is_running:
-                app.call_later(self._replied, line, bool(reply.ok), str(reply.text))
+                app.call_later(replied, line, bool(reply.ok), str(reply.text))
 
-        future.add_done_callback(done)
+        source.send(line).add_done_callback(done)
+        return True
 
     def _replied(self, line: str, ok: bool, text: str) -> None:
         if not self.is_attached:
@@ -175,24 +182,16 @@ class StepCommands(StepLooking):
         self._go_on()
 
     def _go_on(self) -> None:
-        source, app = self.workbench.debug_source, self.app
-        if self._going or self._goto is None or source is None:
+        if self._going or self._goto is None:
             return
         row, self._goto = self._goto, None
-        self._going = True
+        self._going = self._send(f"goto {row}", self._gone)
 
-        def done(found: Future[Any]) -> None:
-            reply = found.result()
-            if app.is_running:
-                app.call_later(self._gone, row, bool(reply.ok), str(reply.text))
-
-        source.send(f"goto {row}").add_done_callback(done)
-
-    def _gone(self, row: int, ok: bool, text: str) -> None:
+    def _gone(self, line: str, ok: bool, text: str) -> None:
         self._going = False
         if self._goto is None:
             self.scrubber.arrived()
-            self._replied(f"goto {row}", ok, text)
+            self._replied(line, ok, text)
         self._go_on()
 
     def scrub(self, part: float) -> None:
