@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.passes.stage import StageNode
-    from engine.runtime.plan.ir import Native
     from engine.runtime.plan.recording import Recorder
     from engine.runtime.plan.rows import Rows
     from engine.runtime.resources import Write
@@ -134,16 +133,14 @@ class _Resource:
 class NativeWrites:
     """The writes of one step's segments.
 
-    container: that of the step.  fallen: numbers of the segments that have failed in this step, which Python runs from then on.
+    effects: by item, in which segment it is and what it does.  container: that of the step.  fallen: numbers of the segments
+    that have failed in this step, which Python runs from then on.
     """
 
-    def __init__(self, segments: Sequence[Native], container: str) -> None:
+    def __init__(self, effects: Mapping[int, tuple[int, Effect]], container: str) -> None:
         self.container = container
         self.fallen: set[int] = set()
-        self._effects: dict[int, tuple[int, Effect]] = {}
-        for number, native in enumerate(segments, 1):
-            for item, effect in native.effects:
-                self._effects[item] = number, effect
+        self._effects = effects
         self._queues: dict[int, deque[Any]] = {}  # of notes, and of what items have done to variables
         self._under_way: dict[int, list[Written]] = {}  # by item: what it does in the run that is not over
         self._made: dict[int, _Resource] = {}

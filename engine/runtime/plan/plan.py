@@ -107,11 +107,11 @@ class Plan:
         """
         program = self._settled
         if log is not None and special is not None:
-            from engine.runtime.plan.stamped import Tapes, natives
+            from engine.runtime.plan.stamped import Tapes
 
             program = special.noted(self.executable, level)
             looks = level >= TraceLevel.VALUES
-            log.tapes = Tapes(natives(special.linear), context.container, log, looks=looks)
+            log.tapes = Tapes(*special.watched(), context.container, log, looks=looks)
         elif program is None or level or step.checker is not None:
             program = self._choose(context, level)
         if context.borrowed:

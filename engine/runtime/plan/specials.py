@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from engine.runtime.executable import Executable
+    from engine.runtime.plan.native_writes import Effect
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -47,6 +48,7 @@ class Special:
     _noted: dict[TraceLevel, python.PythonProgram] = field(default_factory=dict)
     _layouts: dict[bool, Layout] = field(default_factory=dict)
     _blind: str | None = None
+    _watched: tuple[list[Native], dict[int, tuple[int, Effect]]] | None = None
 
     @property
     def blind(self) -> str:
@@ -65,6 +67,18 @@ class Special:
         if found is None:
             found = self._noted[level] = python.write(self.linear, executable, level, noted=True)
         return found
+
+    def watched(self) -> tuple[list[Native], dict[int, tuple[int, Effect]]]:
+        """The segments in the order of the text, the n-th (from 1) being its ``segn``; and what items in them do, with its n."""
+        if self._watched is None:
+            natives = [each for each in self.linear.walk() if isinstance(each, Native)]
+            effects = {
+                item: (number, effect)
+                for number, native in enumerate(natives, 1)
+                for item, effect in native.effects
+            }
+            self._watched = natives, effects
+        return self._watched
 
     def layout(self, executable: Executable, level: TraceLevel) -> Layout:
         """What the log of `noted` means."""

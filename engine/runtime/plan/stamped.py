@@ -9,7 +9,7 @@ taken back, or, where they have been told of it already, what Python logs of the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from engine.runtime.plan.native_writes import NativeWrites
 
 if TYPE_CHECKING:
     from engine.native.frame import Frame
+    from engine.runtime.plan.native_writes import Effect
     from engine.runtime.plan.record import Log
     from engine.runtime.plan.rows import Rows
     from engine.runtime.resources import Write
@@ -61,20 +62,24 @@ def _expanded(block: Block) -> Block:
     return Block(made)
 
 
-def natives(linear: Linear) -> list[Native]:
-    """The segments of a program, in the order of the text: the n-th (from 1) is what the text calls ``segn``."""
-    return [each for each in linear.walk() if isinstance(each, Native)]
-
-
 class Tapes(dict[int, "Tracing"]):
     """The runs of the segments in one step, by number, and what they have in common.
 
-    container: of the step's own resources.  looks: whether outputs are looked at.
+    segments, effects: as `Special.watched` gives them.  container: of the step's own resources.  looks: whether outputs are
+    looked at.
     """
 
-    def __init__(self, segments: Sequence[Native], container: str, log: Log, *, looks: bool = False) -> None:
+    def __init__(
+        self,
+        segments: Sequence[Native],
+        effects: Mapping[int, tuple[int, Effect]],
+        container: str,
+        log: Log,
+        *,
+        looks: bool = False,
+    ) -> None:
         self.log = log
-        self.writes = NativeWrites(segments, container)
+        self.writes = NativeWrites(effects, container)
         self.wrote: Callable[[int, int, Write], None] = self.writes.put
         self.fallen = self.writes.fallen
         self.health = NativeHealth(segments, self.fallen) if looks else None
