@@ -85,6 +85,24 @@ class Database:
         except _DAMAGED as error:
             raise self.damaged(self.file.name, error) from error
 
+    def rows(
+        self, table: str, names: str, where: str = "", parameters: Sequence[Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Rows of a table, each with the columns `names`, checked to hold what the table's columns may hold.
+
+        names: joined by ", "; what is not a column's name is an expression, whose values are not checked.
+        where: what follows the table's name in the statement.
+        """
+        found = self.query(f"SELECT {names} FROM {table} {where}", parameters)
+        classes = schema.classes_of(table)
+        for at, name in enumerate(names.split(", ")):
+            allowed = classes.get(name, (object,))
+            for row in found:
+                if not isinstance(row[at], allowed):
+                    wrong = TypeError(f"{name} is of type {type(row[at]).__name__}")
+                    raise self.damaged(f"a row of the table {table}", wrong)
+        return found
+
     def look(self) -> Any:
         """Something that changes whenever the database or its journal does; from now on queries see what they have now.
 

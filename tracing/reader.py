@@ -98,18 +98,21 @@ class StepRow:
     executor: str
 
 
-_STEPS = """
-    SELECT finished, site_id, fetches, feeds, targets,
-        id, session, step, stage_id, thread, started_ns, started_unix_ns, coalesce(duration_ns, 0) AS duration_ns,
-        error, error_node, executions, dead, frames, iterations,
-        captured, captured_bytes, dropped, dropped_bytes, recorder_ns, {executor}
-    FROM steps
-"""
 _PLAIN = (
     *("id", "session", "step", "stage_id", "thread", "started_ns", "started_unix_ns", "duration_ns"),
     *("error", "error_node", "executions", "dead", "frames", "iterations"),
     *("captured", "captured_bytes", "dropped", "dropped_bytes", "recorder_ns", "executor"),
 )
+_STEPS = ", ".join(("finished", "site_id", "fetches", "feeds", "targets", *_PLAIN))
+_META = {
+    "created_ns": int,
+    "created_unix_ns": int,
+    "ended_unix_ns": int,
+    "environment": dict,
+    "level": str,
+    "recorder_error": str,
+    "script": str,
+}
 
 
 class Run:
@@ -160,8 +163,9 @@ class Run:
         return f"<Run {self.path.name}, {self.state}>"
 
     def refresh(self) -> bool:
-        """Pick up what a live writer has added since the last time; says whether there was anything.
+        """Pick up what a live writer has added since the last time; says whether it has written anything.
 
+        That it moved into the database what its journal had told already counts, too.
         Costs some microseconds when there was nothing: a screen may ask several times a second.
         """
         with self._lock:
@@ -229,15 +233,15 @@ class Run:
 
     def counters(self) -> dict[str, int]:
         """What recording cost, in nanoseconds, and what it kept and dropped; see `tracing.recorder.COUNTERS`."""
-        return dict(self._database.query("SELECT name, value FROM counters"))
+        return dict(self._database.rows("counters", "name, value"))
 
     def sources(self) -> tuple[str, ...]:
         """The user's files whose text was kept."""
-        return tuple(path for (path,) in self._database.query("SELECT path FROM sources ORDER BY path"))
+        return tuple(path for (path,) in self._database.rows("sources", "path", "ORDER BY path"))
 
     def source(self, path: str) -> str | None:
         """The text of one of the user's files as it was when it was recorded, or None if it was not kept."""
-        rows = self._database.query("SELECT data FROM sources WHERE path = ?", (path,))
+        rows = self._database.rows("sources", "data", "WHERE path = ?", (path,))
         try:
             return zlib.decompress(rows[0][0]).decode("utf-8", "surrogatepass") if rows else None
         except (zlib.error, UnicodeDecodeError) as error:
@@ -247,7 +251,7 @@ class Run:
 
     def stages(self) -> list[StageRow]:
         """All stages, in the order in which they were made."""
-        rows = self._database.query("SELECT id, name, before_id, nodes FROM stages ORDER BY id")
+        rows = self._database.rows("stages", "id, name, before_id, nodes", "ORDER BY id")
         return [StageRow(*row) for row in rows]
 
     def stage(self, stage_id: int) -> Stage:
@@ -375,7 +379,7 @@ class Run:
     def scalars(self) -> dict[str, tuple[Int64, Float64]]:
         """For each tag, the steps and the values, in the order in which they were logged."""
         found: dict[str, tuple[list[int], list[float]]] = {}
-        for tag, step, value in self._database.query("SELECT tag, step, value FROM scalars ORDER BY id"):
+        for tag, step, value in self._database.rows("scalars", "tag, step, value", "ORDER BY id"):
             steps, values = found.setdefault(tag, ([], []))
             steps.append(step)
             values.append(np.nan if value is None else value)
@@ -384,7 +388,7 @@ class Run:
     def histograms(self) -> dict[str, list[tuple[int, Histogram]]]:
         """For each tag, the steps and the histograms, in the order in which they were logged."""
         found: dict[str, list[tuple[int, Histogram]]] = {}
-        for tag, step, data in self._database.query("SELECT tag, step, data FROM histograms ORDER BY id"):
+        for tag, step, data in self._database.rows("histograms", "tag, step, data", "ORDER BY id"):
             try:
                 found.setdefault(tag, []).append((step, Histogram.unpack(data)))
             except (LookupError, ValueError) as error:
@@ -394,8 +398,12 @@ class Run:
     # How.
 
     def _read_new(self) -> None:
-        rows = self._database.query("SELECT key, value FROM meta")
+        rows = self._database.rows("meta", "key, value")
         self._meta = {key: self._database.json(value) for key, value in rows}
+        for key, expected in _META.items():
+            value = self._meta.get(key)
+            if value is not None and not isinstance(value, expected):
+                raise self._database.damaged(f"'{key}'", TypeError(f"it is {value!r:.80}"))
         for number, row in self._read_steps("WHERE finished > ? ORDER BY finished", (self._last,)):
             self._steps[row.id] = row
             self._last = number
@@ -408,17 +416,19 @@ class Run:
 
     def _read_steps(self, where: str, parameters: Sequence[Any] = ()) -> list[tuple[int, StepRow]]:
         found: list[tuple[int, StepRow]] = []
-        executor = "executor" if self.schema_version >= 3 else "'interpreter'"  # all that there was before
-        for finished, site_id, fetches, feeds, targets, *plain in self._database.query(
-            _STEPS.format(executor=executor) + where, parameters
+        names = _STEPS if self.schema_version >= 3 else _STEPS.replace("executor", "'interpreter'")
+        for finished, site_id, fetches, feeds, targets, *plain in self._database.rows(
+            "steps", names, where, parameters
         ):
+            told = dict(zip(_PLAIN, plain))
+            told["duration_ns"] = told["duration_ns"] or 0  # null while the step is under way
             row = StepRow(
                 finished=finished is not None,
                 site=() if site_id is None else self._site(site_id),
                 fetches=self._names(fetches),
                 feeds=self._names(feeds),
                 targets=self._names(targets),
-                **dict(zip(_PLAIN, plain)),
+                **told,
             )
             found.append((finished or 0, row))
         return found
@@ -432,7 +442,7 @@ class Run:
     def _site(self, site_id: int) -> tuple[RecordedFrame, ...]:
         found = self._sites.get(site_id)
         if found is None:
-            rows = self._database.query("SELECT frames FROM sites WHERE id = ?", (site_id,))
+            rows = self._database.rows("sites", "frames", "WHERE id = ?", (site_id,))
             try:
                 found = frames_from_json(self._database.json(rows[0][0]))
             except (LookupError, TypeError, ValueError) as error:
@@ -441,7 +451,7 @@ class Run:
         return found
 
     def _read_stage(self, stage_id: int) -> Stage:
-        rows = self._database.query("SELECT data FROM stages WHERE id = ?", (stage_id,))
+        rows = self._database.rows("stages", "data", "WHERE id = ?", (stage_id,))
         if not rows:
             raise RunError(f"the run in {self.path} has no stage {stage_id}")
         try:
@@ -451,9 +461,8 @@ class Run:
 
     def _parts(self, step_id: int, kind: Kind) -> list[Columns]:
         base = "base_id" if self.schema_version >= 4 else "NULL"
-        rows = self._database.query(
-            f"SELECT data, {base} FROM batches WHERE step_id = ? AND kind = ? ORDER BY id",
-            (step_id, kind.name),
+        rows = self._database.rows(
+            "batches", f"data, {base}", "WHERE step_id = ? AND kind = ? ORDER BY id", (step_id, kind.name)
         )
         return [
             columns.unpack(data) if base_id is None else {**self._load_base(base_id), **columns.unpack(data)}
@@ -461,7 +470,7 @@ class Run:
         ]
 
     def _read_base(self, base_id: int) -> Columns:
-        rows = self._database.query("SELECT data FROM bases WHERE id = ?", (base_id,))
+        rows = self._database.rows("bases", "data", "WHERE id = ?", (base_id,))
         if not rows:
             raise ColumnsError(f"what it has in common with other steps, base {base_id}, is not there")
         return columns.unpack(rows[0][0])

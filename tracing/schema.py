@@ -15,6 +15,8 @@ before it ends is written early, in chunks, under a row of `steps` whose `finish
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from functools import cache
 from typing import Final
 
 FILE_NAME: Final = "run.sqlite"
@@ -130,6 +132,29 @@ Every row has its id when it is written, so that writing it again changes nothin
 def columns_of(table: str) -> tuple[str, ...]:
     """The names of the columns of a table in `JOURNALED`."""
     return tuple(column.rstrip(":=.?") for column in JOURNALED[table])
+
+
+_CLASSES: Final[dict[str, tuple[type, ...]]] = {
+    "INTEGER": (int,),
+    "TEXT": (str,),
+    "BLOB": (bytes,),
+    "REAL": (float, int),
+}
+
+
+@cache
+def classes_of(table: str) -> dict[str, tuple[type, ...]]:
+    """What the values of a table's columns may be instances of, by the columns' names.
+
+    SQLite keeps a value of any type in any column, so that damage can make a text of a number.
+    """
+    with closing(sqlite3.connect(":memory:")) as connection:
+        create(connection)
+        found = connection.execute(f"PRAGMA table_info({table})").fetchall()
+    return {
+        name: _CLASSES[kind] if needed or key else (*_CLASSES[kind], type(None))
+        for _, name, kind, needed, _, key in found
+    }
 
 
 def create(connection: sqlite3.Connection) -> None:

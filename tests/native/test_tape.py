@@ -683,25 +683,30 @@ def test_two_threads_run_one_tape() -> None:
 def test_one_frame_runs_once_at_a_time() -> None:
     tape, arrays = counting(None, forever=True)
     frame = bound(tape, arrays)
-    stop = threading.Event()
+    running, stop = threading.Event(), threading.Event()
+    ended: list[BaseException] = []
 
     def check() -> None:
+        running.set()
         if stop.is_set():
             raise KeyboardInterrupt
 
     def work() -> None:
-        with pytest.raises(KeyboardInterrupt):
+        try:
             frame.run(check=check)
+        except KeyboardInterrupt as error:
+            ended.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
-    time.sleep(0.05)
+    assert running.wait(60)
     try:
         with pytest.raises(InternalError, match="twice"):
-            frame.run(check=stop.set)
+            frame.run(check=lambda: pytest.fail("it ran twice"))
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
+    assert ended
 
 
 def test_arrays_live_as_long_as_they_are_bound() -> None:
