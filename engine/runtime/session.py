@@ -3,50 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sys
-import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from engine import observe
 from engine.device.device import Device, make_devices
 from engine.graph.default import get_default_graph, pop_session, push_session
 from engine.graph.graph import Graph
-from engine.graph.operation import Operation
 from engine.graph.tensor import Tensor
 from engine.passes.build import Builder
 from engine.passes.inline import inline
 from engine.passes.prune import prune
 from engine.passes.settings import Settings
 from engine.passes.stage import Stage
-from engine.runtime import calm
 from engine.runtime import driver as drivers
 from engine.runtime.call import Call, converter
-from engine.runtime.collector import Collector
-from engine.runtime.config import ConfigProto, RunOptions, TraceLevel
-from engine.runtime.context import StepContext
+from engine.runtime.config import ConfigProto, RunOptions
 from engine.runtime.executable import Executable
 from engine.runtime.failures import let_go
-from engine.runtime.fetches import Fetches, flatten_feeds, result_of
-from engine.runtime.interrupts import Held
+from engine.runtime.fetches import Fetches, flatten_feeds
 from engine.runtime.parallel import Parallel
 from engine.runtime.plan.choose import MODES
 from engine.runtime.preparing import prepare
-from engine.runtime.resources import ResourceManager
-from engine.runtime.step import StepRun
-from engine.types import errors, site
+from engine.runtime.step_runner import StepRunner, step_ids
+from engine.types import errors
 
 if TYPE_CHECKING:
     from engine.runtime.plan.explain import Explanation
-    from engine.runtime.plan.plan import Plan
 
-_session_ids = itertools.count(1)
-_step_ids = itertools.count(1)
 _MOST_CALLS = 1000
 _CALLERS = (TypeError, ValueError, errors.OpError)  # errors that are about what the caller asked for
 
@@ -79,7 +65,7 @@ class _Signature(NamedTuple):
     edits: int
 
 
-class BaseSession:
+class BaseSession(StepRunner):
     """What `Session` and `InteractiveSession` share; see `Session`."""
 
     def __init__(
@@ -95,29 +81,23 @@ class BaseSession:
             raise TypeError(f"graph must be a Graph, not {type(graph).__name__}")
         if config is not None and not isinstance(config, ConfigProto):
             raise TypeError(f"config must be a ConfigProto, not {type(config).__name__}")
-        self._graph = graph if graph is not None else get_default_graph()
-        self._config = config or ConfigProto()
-        if self._config.plans not in MODES:
-            raise ValueError(
-                f"ConfigProto.plans must be one of {', '.join(MODES)}, not '{self._config.plans}'"
-            )
-        graph_options = self._config.graph_options
+        config = config or ConfigProto()
+        if config.plans not in MODES:
+            raise ValueError(f"ConfigProto.plans must be one of {', '.join(MODES)}, not '{config.plans}'")
+        graph_options = config.graph_options
         self._passes = Settings(graph_options.optimizer_options, graph_options.rewrite_options)
-        self._devices = make_devices(self._config)
-        threads = self._config.inter_op_parallelism_threads
+        self._devices = make_devices(config)
+        threads = config.inter_op_parallelism_threads
         one_thread = (
             threads == 1
             or threads < 0
             or (threads == 0 and sum(device.plain for device in self._devices) == 1)
         )
-        self._driver: drivers.Driver = (
-            drivers.Sequential() if one_thread else Parallel(threads, self._config.expensive_kernel_ns)
+        driver: drivers.Driver = (
+            drivers.Sequential() if one_thread else Parallel(threads, config.expensive_kernel_ns)
         )
-        self._id = next(_session_ids)
+        super().__init__(graph if graph is not None else get_default_graph(), config, driver)
         self._closed = False
-        self._cancelled = threading.Event()
-        self._lock = threading.Lock()
-        self._steps = itertools.count(1)
         self._builder = Builder(self._graph)
         self._fetches: dict[Any, Fetches] = {}
         self._executables: dict[_Signature, Executable] = {}
@@ -125,8 +105,6 @@ class BaseSession:
         self._converters: weakref.WeakKeyDictionary[Tensor, Callable[[Any], Any]] = (
             weakref.WeakKeyDictionary()
         )
-        self._told: weakref.WeakKeyDictionary[observe.Observer, set[int]] = weakref.WeakKeyDictionary()
-        self.resources = ResourceManager()
         self._homes: dict[str, str] = {}
 
     # What it is.
@@ -180,7 +158,7 @@ class BaseSession:
                 key = _key_of(fetches, feed_dict)
                 call = self._call(key)
                 if call is not None:
-                    context = call.step(next(_step_ids), feed_dict.values() if feed_dict else ())
+                    context = call.step(next(step_ids), feed_dict.values() if feed_dict else ())
                     return call.rebuild(self._run_plan(call.plan, context, 0))
             taken = self._take_apart(fetches)
             feeds = flatten_feeds(self._graph, feed_dict)
@@ -220,7 +198,7 @@ class BaseSession:
             try:
                 ready = self._call(key) if options is None and run_metadata is None else None
                 if ready is not None:
-                    return ready.rebuild(self._run_plan(ready.plan, ready.step(next(_step_ids), args), 0))
+                    return ready.rebuild(self._run_plan(ready.plan, ready.step(next(step_ids), args), 0))
                 pairs = zip(tensors, args, strict=True)
                 arrays = [self._converter(tensor)(value) for tensor, value in pairs]
                 executable = self._executable(taken, tensors)
@@ -329,201 +307,6 @@ class BaseSession:
                         raise
                     self._executables[signature] = executable
         return executable
-
-    def _run_step(
-        self, executable: Executable, feeds: list[Any], options: RunOptions | None, run_metadata: Any
-    ) -> list[Any]:
-        """One step: results for the executable's fetches, in order."""
-        observers = observe.installed()
-        if run_metadata is not None and options is not None:
-            traced = options.trace_level >= TraceLevel.FULL_TRACE
-            if traced or options.output_partition_graphs:
-                from engine.runtime.metadata import MetadataObserver
-
-                observers = (
-                    *observers,
-                    MetadataObserver(run_metadata, traced, options.output_partition_graphs),
-                )
-        driver = drivers.installed() or self._driver
-        observers = tuple(observer for observer in observers if observer.level > observe.TraceLevel.OFF)
-        context = StepContext(next(_step_ids), feeds, len(executable.stage.fetches))
-        context.borrowed = True
-        timeout = (
-            options.timeout_in_ms if options is not None else 0
-        ) or self._config.operation_timeout_in_ms
-        if driver is self._driver and not observers:
-            plan = executable.choice.for_run(self._config)
-            if plan is not None:
-                return self._run_plan(plan, context, timeout)
-        why = "a driver of its own chooses among the ready nodes"
-        if driver is self._driver:
-            why = "the level 'full' tells of every token"
-            level = max((observer.level for observer in observers), default=observe.TraceLevel.OFF)
-            if level < observe.TraceLevel.FULL:
-                plan = executable.choice.for_run(self._config) if observers else None
-                if plan is not None and not plan.joins:
-                    return self._run_traced_plan(plan, context, timeout, observers, level)
-                why = executable.choice.why_not(self._config.plans)
-        info = None
-        collector = None
-        if observers:
-            # Before the step begins, whose time is the program's.
-            self._tell_stages(observers, executable.stage)
-        if observers or driver is not self._driver:
-            info = self._describe(executable, context, f"interpreter: {why}")
-        if observers and info is not None:
-            collector = Collector(observers, info, executable.device)
-            collector.begin()
-        # Tokens are handed on as they are: what is fetched or kept may share memory with a feed.
-        context.feeds = [feed.copy() if isinstance(feed, np.ndarray) else feed for feed in feeds]
-        step = StepRun(
-            executable,
-            info,
-            context,
-            self.resources,
-            collector,
-            record=driver.record,
-            cancelled=self._cancelled,
-            deadline=time.monotonic() + timeout / 1000 if timeout else None,
-        )
-        failure: BaseException | None = None
-        token = calm.begin(executable.multiplies)
-        try:
-            driver.drive(step)
-            step.check_complete()
-            return self._results(context, step.stage)
-        except errors.OpError as error:
-            self._point_at_operation(error, step.stage)
-            failure = error
-            raise
-        except BaseException as error:
-            failure = error
-            if isinstance(error, KeyboardInterrupt):
-                error.add_note(f"interrupted in Session.run; next to run: {step.where()}")
-            raise
-        finally:
-            with Held():
-                calm.end(token, executable.multiplies)
-                step.close()
-                self.resources.clear((context.container,))
-                if collector is not None:
-                    collector.end(time.perf_counter_ns(), failure)
-
-    def _run_plan(self, plan: Plan, context: StepContext, timeout_ms: int) -> list[Any]:
-        """One step of a plan that nobody watches."""
-        timeout_ms = timeout_ms or self._config.operation_timeout_in_ms
-        deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else None
-        multiplies = plan.executable.multiplies
-        token = calm.begin(multiplies)
-        try:
-            plan.run(context, self.resources, self._cancelled, deadline)
-            return self._results(context, plan.executable.stage)
-        except errors.OpError as error:
-            self._point_at_operation(error, plan.executable.stage)
-            raise
-        finally:
-            calm.end(token, multiplies)
-            if plan.uses_step:
-                self.resources.clear((context.container,))
-
-    def _run_traced_plan(
-        self,
-        plan: Plan,
-        context: StepContext,
-        timeout_ms: int,
-        observers: Sequence[observe.Observer],
-        level: observe.TraceLevel,
-    ) -> list[Any]:
-        """One step of a plan that somebody watches, at a level below FULL."""
-        from engine.runtime.plan.record import Log
-
-        executable = plan.executable
-        deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else None
-        self._tell_stages(observers, executable.stage)
-        special = plan.special(context.feeds, level)
-        layout = plan.layout(level, special)
-        if special is None:  # before the step begins, whose time is the program's
-            plan.program(level)
-        else:
-            special.noted(plan.executable, level)
-        how = "plan (python)" if special is None else "plan (tape)"
-        log = Log(layout, observers, self._describe(executable, context, how), executable.device)
-        log.begin()
-        failure: BaseException | None = None
-        token = calm.begin(executable.multiplies)
-        try:
-            plan.run(context, self.resources, self._cancelled, deadline, level, log, special)
-            return self._results(context, executable.stage)
-        except BaseException as error:
-            failure = error
-            if isinstance(error, errors.OpError):
-                self._point_at_operation(error, executable.stage)
-            raise
-        finally:
-            with Held():
-                calm.end(token, executable.multiplies)
-                self.resources.clear((context.container,))
-                log.end(time.perf_counter_ns(), failure)
-
-    def _results(self, context: StepContext, stage: Stage) -> list[Any]:
-        """What the step has fetched, as the caller gets it.  Raises InvalidArgumentError for a dead tensor."""
-        found: list[Any] = []
-        for value in context.results:
-            if value is None:
-                raise self._dead(len(found), stage)
-            found.append(result_of(value))
-        return found
-
-    @staticmethod
-    def _dead(index: int, stage: Stage) -> errors.InvalidArgumentError:
-        name = stage.fetches[index]
-        error = errors.InvalidArgumentError(
-            None,
-            None,
-            f"Retval[{index}] does not have value: the fetched tensor '{name}' is dead, since it lies in a branch that "
-            "was not taken",
-        )
-        error.attach(stage.chain()[0].nodes[name.rpartition(":")[0]])
-        return error
-
-    def _describe(self, executable: Executable, context: StepContext, executor: str) -> observe.StepInfo:
-        stage = executable.stage
-        return observe.StepInfo(
-            id=context.id,
-            session=self._id,
-            step=next(self._steps),
-            stage=stage,
-            fetches=stage.fetches,
-            feeds=stage.feeds,
-            targets=stage.targets,
-            site=site.frames(),
-            started_ns=time.perf_counter_ns(),
-            started_unix_ns=time.time_ns(),
-            thread=threading.get_ident(),
-            devices=executable.devices,
-            executor=executor,
-        )
-
-    def _tell_stages(self, observers: Sequence[observe.Observer], stage: Stage) -> None:
-        """Give each observer the stages of the chain that it has not seen."""
-        with self._lock:
-            for observer in observers:
-                told = self._told.setdefault(observer, set())
-                for each in stage.chain():
-                    if each.id not in told:
-                        told.add(each.id)
-                        observer.stage(each)
-
-    def _point_at_operation(self, error: errors.OpError, stage: Stage | None = None) -> None:
-        """Make `error.op` the graph's Operation, which is what the caller knows, rather than a node of `stage`."""
-        node = error.op
-        if node is None or isinstance(node, Operation):
-            return
-        if stage is not None and node.name in stage.nodes:
-            node = stage.written(node.name)
-        error.op = self._graph._nodes.get(node.name, node)
-        # A fused node has the site of the last of those that it stands for.
-        error.site = getattr(error.op, "site", error.site)
 
     # Closing.
 

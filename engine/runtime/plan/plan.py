@@ -126,7 +126,7 @@ class Plan:
                 raise
             self._fail(raised, program)
         except BaseException as interrupt:
-            item = program.node_at(interrupt)
+            item = program.node_next(interrupt)
             if isinstance(interrupt, KeyboardInterrupt) and item is not None:
                 interrupt.add_note(f"interrupted in Session.run; next to run: {self.place(item, watch)}")
             raise

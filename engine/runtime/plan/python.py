@@ -84,11 +84,32 @@ class PythonProgram:
 
     def node_at(self, error: BaseException) -> Item | None:
         """The node at which `error` left this program, or None if it did not come through it."""
+        line = self._line_of(error)
+        return None if line is None else self.lines[line]
+
+    def node_next(self, interrupt: BaseException) -> Item | None:
+        """The node that was next when `interrupt` left this program, or None if it did not come through it.
+
+        An interrupt may come on a line that is about no node, such as the head of a loop: then it is that of the next line of the
+        same block or of one inside of it, or else of the last one before.
+        """
+        line = self._line_of(interrupt)
+        if line is None:
+            return None
+        indents = [0, *(len(each) - len(each.lstrip()) for each in self.text.splitlines())]
+        inside = range(line, len(self.lines))
+        after = itertools.takewhile(lambda number: indents[number] >= indents[line], inside)
+        before = range(line - 1, 0, -1)
+        numbers = itertools.chain(after, before)
+        return next((item for number in numbers if (item := self.lines[number]) is not None), None)
+
+    def _line_of(self, error: BaseException) -> int | None:
+        """The line at which `error` left this program."""
         found = None
         traceback = error.__traceback__
         while traceback is not None:
             if traceback.tb_frame.f_code.co_filename == self.filename:
-                found = self.lines[traceback.tb_lineno]
+                found = traceback.tb_lineno
             traceback = traceback.tb_next
         return found
 

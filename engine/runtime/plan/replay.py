@@ -14,7 +14,6 @@ import numpy as np
 
 from engine.observe import FrameChange
 from engine.runtime.health import ArrayHealth
-from engine.runtime.plan.ir import Linear, blocks_of
 from engine.runtime.plan.paths import (
     ALIAS,
     GIVEN,
@@ -27,7 +26,6 @@ from engine.runtime.plan.paths import (
     Point,
     Template,
 )
-from engine.runtime.plan.python import stamped
 from engine.runtime.plan.rows import Rows, Stretch, rows_of
 from engine.runtime.plan.ways import Way, begin
 
@@ -311,40 +309,3 @@ def _event(here: _Open, change: FrameChange, instance: int, count: int = 0, row:
         max(here.stride, 1),
         count,
     )
-
-
-def as_log(linear: Linear, entries: Sequence[tuple[int, int]], started_ns: int) -> list[int]:
-    """The log that a traced Python program would have kept, from (number of an instruction, entry) pairs.
-
-    Numbers are those of `linear.walk()`; the entry is when an instruction that takes time ended, or the answer of a branch's or
-    a loop's test.  For backends that stamp instructions and know nothing of the runs that they are in.
-    """
-    opens = _run_openers(linear)
-    log = [started_ns]
-    last = started_ns
-    for number, entry in entries:
-        kind = opens[number]
-        if kind:
-            log.append(last)
-        log.append(entry)
-        if kind is not None:
-            last = entry
-    return log
-
-
-def _run_openers(linear: Linear) -> list[bool | None]:
-    """For each instruction whether it is the first of its run that takes time; None if its entry is no time."""
-    found: dict[int, bool | None] = {}
-    blocks = [linear.body]
-    while blocks:
-        first = True
-        for each in blocks.pop().code:
-            inner = blocks_of(each)
-            if inner:
-                blocks.extend(inner)
-                first = True
-                found[id(each)] = None
-            elif stamped(each):
-                found[id(each)] = first
-                first = False
-    return [found.get(id(each)) for each in linear.walk()]
