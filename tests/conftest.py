@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+import searches
 from hypothesis import HealthCheck, settings
 
-# Two busy cores: how long one example takes says nothing.  In CI the examples are the same in every run, so that a red run
-# is about the change; elsewhere they differ, so that new ones are found.
-settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("here"), derandomize=True, print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") else "here")
+if TYPE_CHECKING:
+    from running import Clock
+
+# Two busy cores: how long one example takes says nothing.
+settings.register_profile("new", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("new"), derandomize=True, print_blob=True)
+settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # The examples are the same in every run, so that a red run is about the change.  New ones are for those who look for them.
+    searches.deep = config.getoption("deep")
+    if searches.deep or config.getoption("hypothesis_seed", None) is not None:
+        settings.load_profile("new")
     # Whoever starts the tests in the background may ignore Ctrl-C; tests of interrupts send it to themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "deep: a longer variant of a search; left out without --deep")
@@ -72,6 +79,16 @@ def as_written(monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.passes import pipeline
 
     monkeypatch.setattr(pipeline, "PASSES", ())
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of all steps of this test, which only the test moves."""
+    from running import Clock
+
+    made = Clock()
+    made.install(monkeypatch)
+    return made
 
 
 @pytest.fixture(autouse=True)

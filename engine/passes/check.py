@@ -6,6 +6,7 @@ yields sentences, and `RULES` is the table of them.  The tests run them around e
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,9 +19,16 @@ from engine.types import errors
 Rule = Callable[[Stage], Iterator[str]]
 
 
+_sound: weakref.WeakSet[Stage] = weakref.WeakSet()  # stages in which `check` found nothing wrong
+
+
 def check(stage: Stage) -> None:
     """Raise InternalError, naming the stage and the first problems, if `stage` breaks a rule."""
+    if stage in _sound:
+        return
     found = problems(stage)
+    if not found:
+        _sound.add(stage)
     if found:
         more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
         raise errors.InternalError(
@@ -63,7 +71,12 @@ def edges(stage: Stage) -> Iterator[str]:
 
 def dtypes(stage: Stage) -> Iterator[str]:
     """Inputs and outputs are as many as the signature says and of its dtypes; references go only where it takes them."""
+    before = {} if stage.before is None or stage.before not in _sound else stage.before.nodes
     for name, node in stage.nodes.items():
+        if before.get(name) is node and all(
+            before.get(source) is stage.nodes[source] for source, _ in node.inputs
+        ):
+            continue  # as it was when it was found right
         takes_ref = _takes_ref(node)
         if len(node.inputs) != len(takes_ref):
             yield f"'{name}' ({node.type}) has {len(node.inputs)} inputs, and its signature says {len(takes_ref)}"
@@ -137,46 +150,49 @@ def _failed_before(stage: Stage, name: str) -> bool:
 
 def frames(stage: Stage) -> Iterator[str]:
     """No cycle but through a NextIteration; all that a node reads or waits for is in one frame."""
-    found: dict[str, tuple[str, ...]] = {}
-    waiting: dict[str, int] = {}
-    for name, node in stage.nodes.items():
-        back = sum(1 for source, _ in node.inputs if _closes_loop(stage, source, node))
-        waiting[name] = len(node.inputs) + len(node.control_inputs) - back
+    nodes = stage.nodes
+    awaited: dict[
+        str, dict[str, None]
+    ] = {}  # the names that a node waits for: all but the NextIterations that come back to it
+    users: dict[str, list[str]] = {name: [] for name in nodes}
+    for name, node in nodes.items():
+        sources = dict.fromkeys([source for source, _ in node.inputs])
+        if node.opdef.flow == "merge":
+            sources = {source: None for source in sources if not _closes_loop(stage, source, node)}
+        sources.update(dict.fromkeys(node.control_inputs))
+        awaited[name] = sources
+        for source in sources:
+            users[source].append(name)
+    waiting = {name: len(sources) for name, sources in awaited.items()}
     ready = deque(name for name, count in waiting.items() if not count)
-    users = stage.consumers
+    found: dict[str, tuple[str, ...]] = {}
+    left_in: dict[str, tuple[str, ...]] = {}  # the frame in which a node's outputs are
     while ready:
         name = ready.popleft()
-        node = stage.nodes[name]
-        inputs = [source for source, _ in node.inputs if not _closes_loop(stage, source, node)]
-        given = {
-            source: _leaves_in(stage.nodes[source], found[source])
-            for source in (*inputs, *node.control_inputs)
-        }
-        distinct = dict.fromkeys(given.values())
-        if len(distinct) > 1:
-            seen = ", ".join(
-                f"'{source}' in {'/'.join(frame) or 'the root'}" for source, frame in given.items()
-            )
+        node = nodes[name]
+        sources = awaited[name]
+        frame: tuple[str, ...] = left_in[next(iter(sources))] if sources else ()
+        if any(left_in[source] != frame for source in sources):
+            seen = ", ".join(f"'{source}' in {'/'.join(left_in[source]) or 'the root'}" for source in sources)
             yield f"'{name}' has inputs from different frames: {seen}"
-        found[name] = next(iter(distinct), ())
-        if node.opdef.flow == "exit" and not found[name]:
+        found[name] = frame
+        flow = node.opdef.flow
+        if flow == "exit" and not frame:
             yield f"the Exit '{name}' is in no loop"
+        left_in[name] = _leaves_in(node, frame) if flow in ("enter", "exit") else frame
         for user in users[name]:
-            after = stage.nodes[user]
-            edges_to = sum(
-                1 for source, _ in after.inputs if source == name and not _closes_loop(stage, name, after)
-            )
-            waiting[user] -= edges_to + (name in after.control_inputs)
-            if not waiting[user] and (edges_to or name in after.control_inputs):
+            waiting[user] -= 1
+            if not waiting[user]:
                 ready.append(user)
-    stuck = [name for name in stage.nodes if name not in found]
+    stuck = [name for name in nodes if name not in found]
     if stuck:
         yield f"a cycle that no NextIteration closes goes through '{_on_cycle(stage, stuck)}'"
         return
-    for name, node in stage.nodes.items():
-        for source, _ in node.inputs:
-            if _closes_loop(stage, source, node) and found[source] != found[name]:
-                yield f"the NextIteration '{source}' is in another frame than '{name}', to which it leads"
+    for name, node in nodes.items():
+        if node.opdef.flow == "merge":
+            for source, _ in node.inputs:
+                if _closes_loop(stage, source, node) and found[source] != found[name]:
+                    yield f"the NextIteration '{source}' is in another frame than '{name}', to which it leads"
 
 
 def _closes_loop(stage: Stage, source: str, node: StageNode) -> bool:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from searches import examples
 
 import engine as tf
 from engine.autodiff.check import compute_gradient
@@ -196,7 +197,7 @@ def bodies(draw: Any, depth: int = 0) -> Any:
     )[1]
 
 
-@settings(max_examples=40)
+@examples(20)
 @given(bodies(), st.integers(0, 3))
 def test_random_nested_control_flow(body: Any, start: int) -> None:
     with tf.Graph().as_default():

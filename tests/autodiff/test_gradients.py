@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from searches import examples
 
 import engine as tf
 from engine.autodiff.check import compute_gradient, compute_gradient_error
@@ -59,7 +60,7 @@ def build(program: list[tuple[int, int, int]], x: Any) -> Any:
     return tf.add_n([tf.reduce_sum(value) for value in values[1:]])
 
 
-@settings(max_examples=40)
+@examples(20)
 @given(programs(), st.integers(0, 2**16))
 def test_random_programs_agree_with_finite_differences(
     program: list[tuple[int, int, int]], seed: int

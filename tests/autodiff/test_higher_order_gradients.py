@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from finite_differences import slopes
+from optimizing import plain
 from schedules import Shuffled, driven_by
 
 import engine as tf
@@ -45,7 +46,7 @@ def check(build: Any, start: Any = START, orders: tuple[int, ...] = (2,), feed: 
         assert gradient is not None
         gradient = tf.convert_to_tensor(gradient)
         if order in orders:
-            with tf.Session() as session:
+            with tf.Session(config=plain()) as session:
                 wanted = slopes(session, value, x, feeds)
             scale = max(1.0, float(np.max(np.abs(wanted))))
             np.testing.assert_allclose(run(gradient, feeds), wanted, rtol=1e-6, atol=1e-6 * scale)
@@ -65,8 +66,7 @@ def test_every_derivative_of_a_power(power: int) -> None:
         np.testing.assert_allclose(run(mine, {x: 1.3}), known, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("parallel", [1, 2, 10])
-@pytest.mark.parametrize("times", [0, 1, 4])
+@pytest.mark.parametrize(("times", "parallel"), [(0, 2), (1, 10), (4, 1), (4, 10)])
 def test_a_loop_with_an_invariant(times: int, parallel: int) -> None:
     check(
         lambda x: loop(
@@ -316,7 +316,7 @@ def test_hessians(build: Any, start: Any) -> None:
     (hessian,), (gradient,) = tf.hessians(y, x), tf.gradients(y, x)
     assert hessian.shape.as_list() == [*np.shape(start), *np.shape(start)]
     feeds = {x: np.asarray(start)}
-    with tf.Session() as session:
+    with tf.Session(config=plain()) as session:
         wanted = slopes(session, gradient, x, feeds)
     np.testing.assert_allclose(run(hessian, feeds), wanted, rtol=1e-7, atol=1e-7)
 

@@ -11,6 +11,7 @@ from control_programs import program as tree
 from hypothesis import Phase, assume, example, given, settings
 from hypothesis import strategies as st
 from random_programs import Program, build, programs
+from searches import examples
 
 import engine as tf
 
@@ -79,7 +80,7 @@ seeds = st.integers(0, 100_000)
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a smaller seed is not a smaller program
 
 
-@settings(max_examples=6, phases=PHASES)
+@examples(3, phases=PHASES)
 @given(
     seeds.filter(
         lambda seed: len(repr(tree(seed))) < 600
@@ -106,7 +107,7 @@ def test_higher_derivatives_with_tables_and_arrays(
     check_tree(seed, order, threads, gate, method)
 
 
-@settings(max_examples=15)
+@examples(6)
 @given(programs(depth=3, effects=False), st.sampled_from([1, 4]))
 def test_second_derivatives_of_programs_with_random_predicates(program: Program, threads: int) -> None:
     built = build(program, tf)

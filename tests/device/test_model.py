@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from model_runs import modelled, nodes_of, run_node
+from searches import examples
 
 import engine as tf
 from engine.device.device import make_devices
@@ -92,7 +93,7 @@ def test_overwriting_what_another_stream_reads() -> None:
     delay=st.sampled_from([0.0, 50.0]),
     seed=st.integers(0, 3),
 )
-@settings(max_examples=150, deadline=None)
+@examples(60)
 def test_known_order_is_reachability(actions: list[Any], delay: float, seed: int) -> None:
     """What a stream knows to be done is what a graph of all that was asked for says, whatever the delays."""
     clock = Clock(seed)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from random_programs import Program, build, programs
+from searches import examples
 
 import engine as tf
 from engine.device.modelled.parameters import GPUModel
@@ -24,7 +25,7 @@ def somewhere(seed: int) -> Callable[[Any], str]:
 
 
 @given(programs(), st.integers(0, 1 << 20))
-@settings(max_examples=15)
+@examples(8)
 def test_as_on_the_cpu(program: Program, seed: int) -> None:
     options = tf.GPUOptions(modelled=GPUModel(capacity=2**24, delay_ns=50_000, seed=seed))
     config = tf.ConfigProto(device_count={"GPU": 2}, gpu_options=options, allow_soft_placement=True)

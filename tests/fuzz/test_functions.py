@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from random_programs import Block, Program, _Build, _dtype, _value, build, evaluate, programs
+from searches import examples
 
 import engine as tf
 from engine.function import Defun
@@ -48,7 +49,7 @@ def agree(values: Any, wanted: Any) -> None:
 
 
 @given(programs(depth=2, effects=False))
-@settings(max_examples=30, deadline=None)
+@examples(12)
 def test_functions_compute_what_their_bodies_say(program: Program) -> None:
     wanted = evaluate(program).results
     with tf.Graph().as_default() as graph:
@@ -64,7 +65,7 @@ def test_functions_compute_what_their_bodies_say(program: Program) -> None:
 
 
 @given(programs(depth=2, effects=False))
-@settings(max_examples=30, deadline=None)
+@examples(10)
 def test_gradients_are_those_without_functions(program: Program) -> None:
     plain = build(program, tf)
     place = next(tensor for tensor in plain.feeds if tensor.op.name == "f0")

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from random_programs import Program, build, evaluate, programs
+from searches import examples
 
 import engine as tf
 
@@ -35,7 +36,7 @@ def slopes(program: Program, x: Any) -> Any:
 
 
 @given(programs(depth=2, effects=False))
-@settings(max_examples=30)
+@examples(20)
 def test_gradients_are_slopes(program: Program) -> None:
     # Away from the numbers that constants have, where max and min would be tied.
     x = np.array([0.31, -0.57])

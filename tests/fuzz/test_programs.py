@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from optimizing import plain
 from random_programs import Built, Outcome, Program, anywhere, build, evaluate, programs
 from schedules import Shuffled, driven_by
+from searches import examples
 
 import engine as tf
 from engine import observe
@@ -41,31 +42,31 @@ def check(outcome: Outcome, results: list[Any], variables: dict[str, Any]) -> No
 
 
 @given(programs())
-@settings(max_examples=30)
+@examples(12)
 def test_results_and_variables_are_those_of_plain_python(program: Program) -> None:
     check(evaluate(program), *run(build(program, tf)))
 
 
 @given(programs(), st.integers(0, 1 << 30))
-@settings(max_examples=30)
+@examples(15)
 def test_the_order_of_execution_does_not_matter(program: Program, seed: int) -> None:
     check(evaluate(program), *run(build(program, tf), Shuffled(seed, rewind=False)))
 
 
 @given(programs(), st.integers(0, 1 << 30))
-@settings(max_examples=30)
+@examples(20)
 def test_rewinding_on_the_way_does_not_matter(program: Program, seed: int) -> None:
     check(evaluate(program), *run(build(program, tf), Shuffled(seed, rewind=True)))
 
 
 @given(programs())
-@settings(max_examples=20)
+@examples(10)
 def test_threads_do_not_matter(program: Program) -> None:
     check(evaluate(program), *run(build(program, tf), threads=3))
 
 
 @given(programs(depth=2))
-@settings(max_examples=25)
+@examples(10)
 def test_a_graph_that_went_through_a_graph_def_computes_the_same(program: Program) -> None:
     built = build(program, tf)
     names = [tensor.name for tensor in built.fetches]
@@ -143,7 +144,7 @@ def watch(built: Built, driver: drivers.Driver | None = None, devices: int = 1) 
 
 
 @given(programs(), st.none() | st.integers(0, 1 << 30))
-@settings(max_examples=30)
+@examples(20)
 def test_every_block_executes_as_often_as_it_must(program: Program, seed: int | None) -> None:
     """Alive and dead, branches not taken and loops never entered included."""
     outcome = evaluate(program)
@@ -162,7 +163,7 @@ def test_every_block_executes_as_often_as_it_must(program: Program, seed: int | 
 
 
 @given(programs(), st.none() | st.integers(0, 1 << 30), st.sampled_from([1, 1, 3]))
-@settings(max_examples=30)
+@examples(12)
 def test_nothing_is_left_over(program: Program, seed: int | None, devices: int) -> None:
     """Every frame and iteration that begins ends; every token is taken by one execution, which waited for all of its own."""
     built = build(program, tf, device=anywhere(seed or 0, [f"/cpu:{i}" for i in range(devices)]))
@@ -207,7 +208,7 @@ def test_nothing_is_left_over(program: Program, seed: int | None, devices: int) 
 
 
 @given(programs(effects=False))
-@settings(max_examples=30)
+@examples(15)
 def test_dead_means_that_something_before_was_dead_or_switched_away(program: Program) -> None:
     """Deadness begins at a Switch, and nowhere else; Enter, Exit and NextIteration alone may hold a token back."""
     seen = watch(build(program, tf))

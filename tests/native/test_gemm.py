@@ -100,7 +100,7 @@ def test_the_shapes_of_layers(threads: Pool, shape: tuple[int, int, int], flips:
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_larger_ones(threads: Pool, dtype: str) -> None:
     rng = np.random.default_rng(3)
-    for _ in range(8):
+    for _ in range(4):
         m, n, k = (int(each) for each in rng.integers(100, 800, 3))
         check(dtype, m, n, k, (bool(rng.integers(2)), bool(rng.integers(2))), threads)
 

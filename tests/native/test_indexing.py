@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from native_kernels import run
+from searches import examples
 
 from engine.native import compiler, indexing
 
@@ -24,7 +25,7 @@ def parameters(*numbers: int) -> Any:
 @given(
     st.integers(1, 3), st.integers(1, 6), st.integers(1, 5), st.integers(1, 9), INDICES, st.integers(0, 99)
 )
-@settings(max_examples=40, deadline=None)
+@examples(25)
 def test_gather(outer: int, rows: int, row: int, count: int, index: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     table = rng.normal(size=(outer, rows, row)).astype(np.float32)
@@ -68,7 +69,7 @@ def test_changing_rows(how: str, dtype: Any, index: Any) -> None:
 
 
 @given(st.lists(st.integers(-5, 5) | st.integers(-(1 << 31), (1 << 31) - 1), min_size=1), INDICES, INDICES)
-@settings(max_examples=40, deadline=None)
+@examples(25)
 def test_distinct_elements(numbers: list[int], dtype: Any, place: Any) -> None:
     array = np.array(numbers, dtype)
     kernel = indexing.unique(array.size, dtype, place)

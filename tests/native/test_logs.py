@@ -65,7 +65,9 @@ def test_in_parts(log: int) -> None:
     after = time.perf_counter_ns()
     assert entries[1::2].tolist() == [1] * 100 + [0]
     times = clock.nanoseconds(entries[0::2])
-    assert before - 1000 < times[0] <= times[-1] < after + 1000 and (np.diff(times) >= 0).all()
+    # The longer ago, the less exactly is it known when by the other clock.
+    room = 5_000 + (time.perf_counter_ns() - before) // 50
+    assert before - room < times[0] <= times[-1] < after + room and (np.diff(times) >= 0).all()
     assert noted.tolist() == list(range(100))
     if log < 10:  # somebody looks at the end of the iteration in which the log was full
         assert len(checks) > 20 and (np.diff(checks) <= 2 * log + 2).all()

@@ -12,12 +12,12 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from running import PATIENCE, wait_until
 
 from engine.native import compiler, pool, pool_code
 from engine.native.pool import Pool
@@ -126,11 +126,11 @@ def workers() -> set[str]:
     return found
 
 
-def gone(which: set[str]) -> bool:
-    deadline = time.monotonic() + 5
-    while (rest := workers() & which) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    return not rest
+def state_of(worker: str) -> tuple[str, int]:
+    """What a worker does (S: it sleeps), and for how many ticks it has run."""
+    with open(f"/proc/self/task/{worker}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return fields[0], int(fields[11]) + int(fields[12])
 
 
 needs_workers = pytest.mark.skipif(not pool_code.has_workers(), reason="no workers on this system")
@@ -214,7 +214,8 @@ def test_workers_start_late_and_end_with_close(functions: dict[str, int]) -> Non
     assert not workers() - before - own
     made.close()
     made.close()
-    assert gone(own) and made.threads == 1
+    wait_until(lambda: not workers() & own)
+    assert made.threads == 1
     # Plans that hold the handle go on.
     job = Job(50)
     made.parallel_for(functions["inc"], job.pointer, 0, 50)
@@ -274,7 +275,7 @@ def test_without_workers(monkeypatch: pytest.MonkeyPatch, functions: dict[str, i
     compiler.compile(pool_code.ir()).address("parallel_for")
 
 
-def run_python(text: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run_python(text: str) -> subprocess.CompletedProcess[str]:
     prelude = f"""
 import os, sys, threading, time, signal
 import numpy as np
@@ -287,7 +288,7 @@ args = np.array([counts.ctypes.data, 2000], np.int64)
 """
     return subprocess.run(
         [sys.executable, "-c", prelude + textwrap.dedent(text)],
-        timeout=timeout,
+        timeout=PATIENCE,
         capture_output=True,
         text=True,
         check=False,
@@ -365,8 +366,7 @@ def test_the_interpreter_ends(ending: str) -> None:
         made.parallel_for(inc, args.ctypes.data, 0, 1000, 1)
         print(counts.sum(), flush=True)
         {ending}
-        """,
-        timeout=20,
+        """
     )
     assert (result.stdout, result.returncode) == ("1000\n", 0), result.stderr
 
@@ -375,14 +375,15 @@ def test_the_interpreter_ends_while_a_daemon_thread_works() -> None:
     result = run_python(
         """
         made = pool.Pool(3)
+        begun = threading.Event()
         def work():
             while True:
                 made.parallel_for(slow, args.ctypes.data, 0, 1000, 10)
+                begun.set()
         threading.Thread(target=work, daemon=True).start()
-        time.sleep(0.05)
+        assert begun.wait(50)
         print("done", flush=True)
-        """,
-        timeout=20,
+        """
     )
     assert (result.stdout, result.returncode) == ("done\n", 0), result.stderr
 
@@ -402,15 +403,13 @@ def test_signals_are_for_pythons_threads() -> None:
 
 @needs_workers
 def test_idle_workers_sleep(functions: dict[str, int]) -> None:
+    before = workers()
     with Pool(4) as made:
         job = Job(1000)
         made.parallel_for(functions["inc"], job.pointer, 0, 1000, 1)
-        time.sleep(0.05)
-
-        def used() -> float:
-            times: Any = os.times()
-            return float(times.user + times.system)
-
-        before = used()
-        time.sleep(0.3)
-        assert used() - before < 0.1
+        own = workers() - before
+        assert len(own) == 3
+        wait_until(lambda: all(state_of(each)[0] == "S" for each in own))
+        asleep = {each: state_of(each) for each in own}
+        time.sleep(0.1)
+        assert {each: state_of(each) for each in own} == asleep

@@ -188,7 +188,11 @@ def explore(protocol: Protocol, workers: int) -> int:
 
 @pytest.mark.parametrize(
     ("jobs", "workers"),
-    [(((2, 1), (3, 1), (2, 1)), 1), (((2, 1), (2, 1)), 2), (((3, 2),), 2)],
+    [
+        (((2, 1), (3, 1), (2, 1)), 1),
+        (((3, 2),), 2),
+        pytest.param(((2, 1), (2, 1)), 2, marks=pytest.mark.deep),
+    ],
 )
 def test_every_order_of_steps(jobs: tuple[Job, ...], workers: int) -> None:
     assert explore(Protocol(jobs), workers) > 500

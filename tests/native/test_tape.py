@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import threading
 import time
 import warnings
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from running import PATIENCE, interrupt, wait_until
 
 from engine.native import compiler, loops, ufuncs
 from engine.native.driver import Kind, Status
@@ -376,25 +376,31 @@ def test_an_endless_loop_is_interrupted() -> None:
 
     def check() -> None:
         times.append(time.perf_counter())
-        if times[-1] - times[0] > 0.2:
+        if len(times) == 30:
             raise KeyboardInterrupt
 
     for _ in range(2):  # the frame can be used again
         times.clear()
         with pytest.raises(KeyboardInterrupt):
             frame.run(check=check)
-    assert 4 < len(times) < 400
-    assert np.median(np.diff(times)) < 0.05
+    # Often, however slow the machine; and not after every few turns, but for the first times.
+    assert len(times) == 30 and np.median(np.diff(times)) < 0.5
+    assert frame._budget > 8
 
 
 def test_ctrl_c_ends_a_loop() -> None:
     tape, arrays = counting(None, forever=True)
-    timer = threading.Timer(0.1, _thread.interrupt_main)
-    timer.start()
     frame = bound(tape, arrays)
+
+    def press() -> None:
+        wait_until(lambda: arrays["i"] != 0)
+        interrupt()
+
+    thread = threading.Thread(target=press)
     with pytest.raises(KeyboardInterrupt):
+        thread.start()
         frame.run()
-    timer.join()
+    thread.join()
     assert arrays["i"] != 0
 
 
@@ -617,45 +623,6 @@ def test_python_objects_are_refused() -> None:
 # Time, threads, what is left behind.
 
 
-def test_stamps() -> None:
-    b = TapeBuilder()
-    x = View.of(b.slot("x"), "f8", (100_000,))
-    b.stamp(10)
-    b.ufunc("exp", [x], x)
-    b.stamp(11)
-    b.ufunc("negative", [x], x)
-    b.stamp(12)
-    tape = b.build()
-    frame = bound(tape, {"x": np.ones(100_000)}, stamps=2000)
-    before = time.perf_counter_ns()
-    frame.run()
-    after = time.perf_counter_ns()
-    numbers, times, dropped = frame.take_stamps()
-    assert numbers.tolist() == [10, 11, 12] and dropped == 0
-    assert before - 2000 <= times[0] <= times[1] <= times[2] <= after + 2000
-    assert times[1] - times[0] > 10_000
-    few = bound(tape, {"x": np.ones(100_000)}, stamps=4)
-    few.run()
-    few.run()
-    numbers, _, dropped = few.take_stamps()
-    assert numbers.tolist() == [10, 11, 12, 10] and dropped == 2
-    silent = bound(tape, {"x": np.ones(100_000)})
-    silent.run()
-    assert len(silent.take_stamps()[0]) == 0
-
-
-def test_the_trace_grows() -> None:
-    tape_builder = TapeBuilder()
-    for k in range(500):
-        tape_builder.stamp(k)
-    frame = Frame(tape_builder.build(), stamps=10_000)
-    for _ in range(10):
-        frame.run()
-    numbers, times, dropped = frame.take_stamps()
-    assert numbers.tolist() == list(range(500)) * 10 and dropped == 0
-    assert (np.diff(times) >= 0).all()
-
-
 def test_two_threads_run_one_tape() -> None:
     tape, _ = counting(0)
     limits = (30_000, 40_000)
@@ -673,7 +640,7 @@ def test_two_threads_run_one_tape() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
     for limit in limits:
         _, arrays = counting(limit)
         bound(tape, arrays).run()

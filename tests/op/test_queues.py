@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from running import PATIENCE, once_it_runs, wait_until
+from searches import examples
 
 import engine as tf
 from engine.runtime.driver import StepRun, install, uninstall
@@ -263,7 +264,7 @@ def test_more_than_it_takes() -> None:
         first = session.run(queue.dequeue())  # one of the two takes the element that is there
         session.run(many)
         session.run(one)
-        thread.join(10)
+        thread.join(PATIENCE)
         assert first == 0 and got[0].tolist() == [1, 2, 3, 4, 0]
 
 
@@ -284,12 +285,11 @@ def test_closing_with_enqueues_waiting() -> None:
             thread = threading.Thread(target=wait)
             thread.start()
             held = session.resources.lookup(queue.name)
-            while not held.pending:
-                time.sleep(0.001)
+            wait_until(lambda held=held: held.pending)
             session.run(queue.close(cancel_pending_enqueues=cancel))
             if not cancel:
                 session.run(taken)
-            thread.join(10)
+            thread.join(PATIENCE)
             assert [type(each) for each in failures] == ([tf.errors.CancelledError] if cancel else [])
             assert session.run(queue.size()) == 1
 
@@ -298,21 +298,11 @@ def test_a_wait_ends_with_the_session() -> None:
     with tf.Graph().as_default():
         session = tf.Session()
         taken = tf.FIFOQueue(1, tf.int32, shapes=[], name="q").dequeue()
-        failures: list[BaseException] = []
-
-        def wait() -> None:
-            try:
-                session.run(taken)
-            except tf.errors.OpError as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=wait)
-        thread.start()
-        time.sleep(0.1)
-        session.close()
-        thread.join(10)
-        assert isinstance(failures[0], tf.errors.CancelledError)
-        assert "'q_Dequeue' in root@0 waits for 1 element in FIFOQueue 'q', which holds 0" in str(failures[0])
+        with once_it_runs(session.close), pytest.raises(tf.errors.CancelledError) as caught:
+            session.run(taken)
+        assert "'q_Dequeue' in root@0 waits for 1 element in FIFOQueue 'q', which holds 0" in str(
+            caught.value
+        )
 
 
 def test_a_step_that_waits_is_no_plan() -> None:
@@ -335,7 +325,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(25)
 @given(ACTIONS)
 def test_against_a_deque(actions: list[tuple[str, Any]]) -> None:
     """Every action that would not have to wait, on a queue of 4 and on a deque."""

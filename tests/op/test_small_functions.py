@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from searches import examples
 
 import engine as tf
 from engine import errors
@@ -48,7 +49,7 @@ def equations(draw: st.DrawFn) -> Any:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(equations(), st.booleans(), st.integers(0, 2**31))
 def test_einsum_is_numpys(equation: Any, known: bool, seed: int) -> None:
     text, shapes = equation

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_programs import Program, anywhere, build, programs
 from schedules import Shuffled
+from searches import examples
 from spread import Ran, check_whole, cpus, cut, pruned, run, same
 
 import engine as tf
@@ -71,25 +72,25 @@ def check(
 
 
 @given(programs(), st.integers(1, 4), SEEDS)
-@settings(max_examples=25)
+@examples(10)
 def test_first_come_first_served(program: Program, count: int, seed: int) -> None:
     check(program, count, seed, None)
 
 
 @given(programs(), st.integers(2, 4), SEEDS)
-@settings(max_examples=15)
+@examples(8)
 def test_any_order(program: Program, count: int, seed: int) -> None:
     check(program, count, seed, Shuffled(seed, rewind=False), EVERYTHING_LATE)
 
 
 @given(programs(), st.integers(2, 4), SEEDS)
-@settings(max_examples=10)
+@examples(6)
 def test_any_order_with_steps_back(program: Program, count: int, seed: int) -> None:
     check(program, count, seed, Shuffled(seed, rewind=True))
 
 
 @given(programs(), st.integers(2, 4), SEEDS, st.integers(2, 4))
-@settings(max_examples=12)
+@examples(6)
 def test_several_threads(program: Program, count: int, seed: int, threads: int) -> None:
     driver = Parallel(threads, expensive_ns=1 + seed % 20_000)
     try:
@@ -107,7 +108,7 @@ def test_deeper_programs(program: Program, seed: int) -> None:
 
 
 @given(programs(), SEEDS, st.sampled_from([0, 1, 3]))
-@settings(max_examples=8)
+@examples(4)
 def test_a_session_with_two_cpus_and_a_modelled_gpu(program: Program, seed: int, threads: int) -> None:
     """All of the way: device blocks on random nodes, placement, partition; graph optimization is not what is tried here."""
     as_written = tf.GraphOptions(optimizer_options=OptimizerOptions(opt_level=Level.L0))

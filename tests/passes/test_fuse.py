@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pass_runs import run, same_bits, types
+from searches import examples
 
 import engine as tf
 from engine.op.fused_program import read
@@ -60,7 +61,7 @@ def dags(draw: st.DrawFn) -> Any:
     return dtype, shapes, known, rows, sorted(fetched)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(dags(), st.integers(0, 2**32 - 1))
 def test_random_dags_have_the_same_bits(dag: Any, seed: int) -> None:
     dtype, shapes, known, rows, fetched = dag

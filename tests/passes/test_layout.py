@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pass_runs import same_bits, types
+from searches import examples
 
 import engine as tf
 from engine.device.cpu import CPU
@@ -112,7 +113,7 @@ def build(x: Any, network: Any, data_format: str, rng: np.random.Generator) -> l
 
 
 @pytest.mark.parametrize("source", ["NHWC", "NCHW"])
-@settings(max_examples=15, deadline=None)
+@examples(8)
 @given(network=networks(), seed=st.integers(0, 2**32 - 1))
 def test_random_networks_give_the_same(source: str, network: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)

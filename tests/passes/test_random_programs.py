@@ -14,6 +14,7 @@ import random_programs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optimizing import CORE, only, plain, same_bits
+from searches import examples
 
 import engine as tf
 from engine.passes import pipeline
@@ -69,7 +70,7 @@ def check(
 
 @pytest.mark.parametrize("names", PIPELINES, ids="+".join)
 @given(program=random_programs.programs())
-@settings(max_examples=8)
+@examples(5)
 def test_programs_with_effects(names: tuple[str, ...], program: random_programs.Program) -> None:
     built = random_programs.build(program, tf)
     check(built.graph, built.fetches, built.feeds, names, built.initializer, list(built.variables.values()))
@@ -86,7 +87,7 @@ def test_programs_with_gradients(names: tuple[str, ...], seed: int) -> None:
 
 
 @given(program=random_programs.programs(depth=2), data=st.data())
-@settings(max_examples=15)
+@examples(8)
 def test_any_tensor_can_be_fetched_and_fed(program: random_programs.Program, data: st.DataObject) -> None:
     """What may be optimized away in one run is there when it is asked for, or given, in another."""
     built = random_programs.build(program, tf)

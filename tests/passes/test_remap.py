@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pass_runs import run, same_bits, types
+from searches import examples
 
 import engine as tf
 from engine.passes.settings import RewriterConfig
@@ -79,7 +80,7 @@ def build(network: Any, x: Any, rng: np.random.Generator) -> Any:
     return [loss, *(tf.gradients(loss, variables) if gradients else [])]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(10)
 @given(networks(), st.integers(0, 2**32 - 1))
 def test_random_networks_and_their_gradients_have_the_same_bits(network: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)

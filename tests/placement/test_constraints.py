@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from placement_devices import StandIn, cpus, with_gpus
 from placement_graphs import constrained
+from searches import examples
 
 import engine as tf
 from engine.passes.build import Builder
@@ -56,7 +57,7 @@ def check(placed: Stage, devices: tuple[StandIn, ...]) -> None:
         assert placed.nodes[a].device == placed.nodes[b].device
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(constrained(), st.sampled_from(["simple", "greedy"]))
 def test_random_graphs_are_placed_where_they_can_be(stage: Stage, placement: str) -> None:
     placed, refused = attempt(stage, PlacementOptions(allow_soft_placement=True, placement=placement))
@@ -67,7 +68,7 @@ def test_random_graphs_are_placed_where_they_can_be(stage: Stage, placement: str
         assert "because no device type supports both" in refused or "incompatible resource devices" in refused
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(constrained(most=6))
 def test_what_is_asked_for_is_given_or_refused(stage: Stage) -> None:
     placed, refused = attempt(stage, PlacementOptions())

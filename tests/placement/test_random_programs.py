@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from placement_devices import with_gpus
 from random_programs import Program, build, evaluate, programs
+from searches import examples
 
 import engine as tf
 from engine.passes.build import Builder
@@ -31,7 +32,7 @@ def anywhere(seed: int) -> Callable[[Any], str]:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@examples(10)
 @given(programs(), st.integers(0, 1 << 30), st.integers(0, 2), st.sampled_from(["simple", "greedy"]))
 def test_every_program_can_be_placed_and_simulated(
     program: Program, seed: int, iterations: int, placement: str
@@ -61,7 +62,7 @@ def test_every_program_can_be_placed_and_simulated(
         assert prediction.peak_bytes[device.name] >= 0
 
 
-@settings(max_examples=12, deadline=None)
+@examples(6)
 @given(programs(), st.sampled_from(["simple", "greedy"]))
 def test_a_session_that_places_greedily_computes_the_same(program: Program, placement: str) -> None:
     built, outcome = build(program, tf), evaluate(program)

@@ -10,10 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from placement_devices import StandIn, TableCosts, cpus, with_gpus
 from placement_graphs import constrained, small
+from searches import examples
 
 import engine as tf
 from engine.passes.build import Builder
@@ -135,7 +136,7 @@ def placements(stage: Stage) -> Iterable[dict[str, str]]:
         yield {name: devices.get(name) or devices[stage.consumers[name][0]] for name in stage.nodes}
 
 
-@settings(max_examples=40, deadline=None)
+@examples(20)
 @given(st.data(), st.booleans())
 def test_the_simulator_agrees_with_one_that_goes_tick_by_tick(data: Any, shared: bool) -> None:
     stage = data.draw(small())
@@ -155,7 +156,7 @@ def test_the_simulator_agrees_with_one_that_goes_tick_by_tick(data: Any, shared:
         assert prediction.makespan_ns == max(end for _, end in found.values())
 
 
-@settings(max_examples=40, deadline=None)
+@examples(15)
 @given(st.data())
 def test_greedy_lies_between_the_best_of_all_placements_and_the_best_device(data: Any) -> None:
     stage = data.draw(small(most=7))
@@ -177,7 +178,7 @@ def test_greedy_lies_between_the_best_of_all_placements_and_the_best_device(data
         assert makespan == sum(costs.compute[name, device.name] for name in busy_nodes(stage))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(20)
 @given(st.data(), st.integers(1, 4))
 def test_greedy_keeps_grahams_bound_where_transfers_are_free(data: Any, count: int) -> None:
     """List scheduling on m equal machines takes at most W/m + (1 - 1/m) C (Graham 1969): W all work, C the longest chain."""
@@ -203,7 +204,7 @@ def test_greedy_keeps_grahams_bound_where_transfers_are_free(data: Any, count: i
             assert greedy.finish_ns[name][timeline.place[name]] == end
 
 
-@settings(max_examples=40, deadline=None)
+@examples(15)
 @given(constrained(), st.integers(1, 2))
 def test_what_greedy_saw_is_what_the_simulator_predicts(stage: Stage, gpus: int) -> None:
     devices = with_gpus(gpus, cpus=2)

@@ -6,11 +6,12 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from optimizing import only, plain
 from random_programs import Program as RandomProgram
 from random_programs import build, programs
+from searches import examples
 
 import engine as tf
 from engine import observe
@@ -327,7 +328,7 @@ def walks(lines: tuple[Line, ...], chance: random.Random, most: int = 400) -> It
 
 
 @given(programs(), st.booleans(), st.integers(0, 1 << 30))
-@settings(max_examples=25)
+@examples(12)
 def test_lives_cover_every_way_through(program: RandomProgram, optimized: bool, seed: int) -> None:
     """A value lives at every line that any run may pass between making it and reading it; no node is forgotten."""
     built = build(program, tf)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from searches import examples
 
 import engine as tf
 from engine.native import compiler
@@ -168,7 +169,7 @@ def compatible(arrays: list[Any], make: Make) -> bool:
 
 
 @given(chains())
-@settings(max_examples=25, deadline=None)
+@examples(15)
 def test_arithmetic_keeps_its_bits(chain: tuple[list[Any], Make]) -> None:
     arrays, make = chain
     if not compatible(arrays, make):
@@ -416,7 +417,7 @@ class Steps:
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@examples(15)
 def test_steps_of_any_kind(data: st.DataObject) -> None:
     steps = data.draw(st.composite(Steps)())
     for loops, count in data.draw(

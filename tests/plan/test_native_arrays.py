@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searches import examples
 
 import engine as tf
 from engine.native import compiler
@@ -134,7 +135,7 @@ def check(case: Case) -> None:
 
 
 @given(cases())
-@settings(max_examples=15, deadline=None)
+@examples(8)
 def test_as_the_interpreter(case: Case) -> None:
     check(case)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from random_programs import Program, build, programs
+from searches import examples
 
 import engine as tf
 from engine.native import compiler
@@ -403,7 +404,7 @@ def compare(program: Program) -> None:
 
 
 @given(programs(depth=2, effects=False))
-@settings(max_examples=25, deadline=None)
+@examples(8)
 def test_random_programs_with_gradients(program: Program) -> None:
     compare(program)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from searches import examples
 
 import engine as tf
 from engine.native import compiler
@@ -261,7 +262,7 @@ def pools(draw: st.DrawFn) -> Any:
 
 
 @given(pools())
-@settings(max_examples=12, deadline=None)
+@examples(8)
 def test_pooling(case: Any) -> None:
     shape, size, strides, padding, dtype, seed = case
     x = np.round(random(shape, dtype, seed) * 2)  # with ties
@@ -427,7 +428,7 @@ def test_layer_normalization() -> None:
     st.sampled_from([np.float32, np.float64]),
     st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@examples(12)
 def test_sums_over_leading_dimensions(shape: Any, leading: int, dtype: Any, keep: bool) -> None:
     x = random(shape, dtype)
     axes = list(range(min(leading, len(shape) - 1)))

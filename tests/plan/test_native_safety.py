@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from running import PATIENCE, Clock, interrupt, looks, once_it_runs
 
 import engine as tf
 from engine.passes.settings import Level, OptimizerOptions
@@ -282,7 +283,7 @@ def together(work: Callable[[int], None], count: int = 4) -> None:
 
     def call(number: int) -> None:
         try:
-            barrier.wait(10)
+            barrier.wait(PATIENCE)
             work(number)
         except BaseException as error:
             raised.append(error)
@@ -291,7 +292,7 @@ def together(work: Callable[[int], None], count: int = 4) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     if raised:
         raise raised[0]
@@ -447,55 +448,53 @@ def endless(width: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("width", [0, 50, 100_000])
-def test_a_timeout_stops_a_loop(width: int) -> None:
+def test_a_timeout_stops_a_loop(width: int, clock: Clock) -> None:
+    """It looks at the clock often, and stops when it first finds that the time is over."""
+
+    def look(count: int) -> None:
+        clock.now += 0.021
+
     loop = endless(width)
     with session_of() as session:
         for _ in range(2):
-            begun = time.monotonic()
-            with pytest.raises(errors.DeadlineExceededError, match=r"next to run: 'loop/\w+' \(root > loop/"):
+            with (
+                looks(look) as seen,
+                pytest.raises(errors.DeadlineExceededError, match=r"next to run: 'loop/\w+' \(root > loop/"),
+            ):
                 session.run(loop, options=tf.RunOptions(timeout_in_ms=200))
-            took = time.monotonic() - begun
-        assert 0.2 <= took < 0.5, took
+            assert len(seen.times) == 10
+        assert np.median(np.diff(seen.times)) < 1
         assert segments(session)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.004])
-def test_a_timeout_stops_a_loop_that_stays_python(seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [0.0001, 0.004, 0.03])
+def test_a_timeout_stops_a_loop_that_stays_python(seconds: float, clock: Clock) -> None:
     """However long an iteration takes, the step looks at the clock soon enough."""
 
+    def work(given: Any) -> Any:
+        clock.now += seconds
+        return given
+
     def body(i: Any, value: Any) -> Any:
-        slept = tf.py_func(lambda given: (time.sleep(seconds), given)[1], [value], tf.float32)
-        slept.set_shape([])
-        return i + 1, slept
+        worked = tf.py_func(work, [value], tf.float32)
+        worked.set_shape([])
+        return i + 1, worked
 
     loop = tf.while_loop(lambda i, _: i >= 0, body, [tf.constant(0, tf.int64), 0.0], name="loop")[1]
     with session_of() as session:
-        begun = time.monotonic()
         with pytest.raises(
             errors.DeadlineExceededError, match=r"next to run: 'loop/\w+' \(root > loop/\w+ iteration"
         ):
             session.run(loop, options=tf.RunOptions(timeout_in_ms=200))
-        assert 0.2 <= time.monotonic() - begun < 5
+        assert 0.2 <= clock.now < 0.3
 
 
 @pytest.mark.parametrize("width", [0, 50, 100_000])
 def test_an_interrupt_stops_a_loop(width: int) -> None:
     loop = endless(width)
     with session_of() as session:
-        sent: list[float] = []
-
-        def interrupt() -> None:
-            sent.append(time.monotonic())
-            os.kill(os.getpid(), signal.SIGINT)
-
-        with pytest.raises(errors.DeadlineExceededError):
-            session.run(loop, options=tf.RunOptions(timeout_in_ms=1))  # made by now
-        timer = threading.Timer(0.15, interrupt)
-        timer.start()
-        with pytest.raises(KeyboardInterrupt) as caught:
+        with once_it_runs(interrupt), pytest.raises(KeyboardInterrupt) as caught:
             session.run(loop)
-        assert time.monotonic() - sent[0] < 5
-        timer.join()
         assert any("next to run: 'loop/" in note for note in caught.value.__notes__)
         small = chain(tf.constant([1.0, 2.0]))
         assert same(warm(session, small, {}), by_hand(np.array([1.0, 2.0], np.float32)))
@@ -507,7 +506,15 @@ def test_interrupts_leave_no_variable_locked(x: Any) -> None:
     w = tf.Variable(np.zeros(2000, np.float32), name="w")
     step = tf.group(tf.assign_add(v, x), tf.assign_add(w, chain(x) * 0.0 + x))
     rng = np.random.default_rng(5)
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    came = False
+
+    def interrupted(number: int, frame: Any) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupted)
+    ended = 0
     with session_of() as session:
         session.run(tf.global_variables_initializer())
         feed = {x: np.ones(2000, np.float32)}
@@ -515,10 +522,13 @@ def test_interrupts_leave_no_variable_locked(x: Any) -> None:
         assert segments(session)
         try:
             for _ in range(500):
-                with pytest.raises(KeyboardInterrupt):
+                came = False
+                try:
                     signal.setitimer(signal.ITIMER_REAL, rng.uniform(5e-6, 4e-4))
-                    for _ in range(100_000):
+                    while not came:  # an interrupt where Python itself calls something is lost
                         session.run(step, feed)
+                except KeyboardInterrupt:
+                    ended += 1
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
@@ -526,9 +536,10 @@ def test_interrupts_leave_no_variable_locked(x: Any) -> None:
         def free(number: int) -> None:  # in another thread: the locks can be taken twice by one
             for each in session.resources:
                 if each.kind == "variable":
-                    assert each.lock.acquire(timeout=5), each.name
+                    assert each.lock.acquire(timeout=PATIENCE), each.name
                     each.lock.release()
 
+        assert ended > 400
         together(free, 1)
         held = session.run(v)
         session.run(step, feed)
@@ -538,43 +549,26 @@ def test_interrupts_leave_no_variable_locked(x: Any) -> None:
 def test_closing_from_another_thread_stops_a_loop() -> None:
     loop = endless(50)
     session = session_of()
-    closed: list[float] = []
-
-    def close() -> None:
-        closed.append(time.monotonic())
-        session.close()
-
-    timer = threading.Timer(0.3, close)
-    timer.start()
-    with pytest.raises(
-        errors.CancelledError, match=r"its session was closed while it ran; next to run: 'loop/"
+    with (
+        once_it_runs(session.close),
+        pytest.raises(
+            errors.CancelledError, match=r"its session was closed while it ran; next to run: 'loop/"
+        ),
     ):
         session.run(loop)
-    assert time.monotonic() - closed[0] < 5
-    timer.join()
 
 
 def test_a_loop_lets_other_threads_run() -> None:
     """A loop in machine code gives up the interpreter's lock, or lets others have it often."""
-    loop = endless(2000)
-    ticks: list[float] = []
-    stop = threading.Event()
+    session = session_of()
 
-    def tick() -> None:
-        while not stop.is_set():
-            ticks.append(time.monotonic())
+    def others() -> None:
+        for _ in range(50):
             time.sleep(0.001)
+        session.close()
 
-    thread = threading.Thread(target=tick)
-    with session_of() as session:
-        thread.start()
-        try:
-            with pytest.raises(errors.DeadlineExceededError):
-                session.run(loop, options=tf.RunOptions(timeout_in_ms=400))
-        finally:
-            stop.set()
-            thread.join()
-    assert len(ticks) > 20
+    with once_it_runs(others), pytest.raises(errors.CancelledError):
+        session.run(endless(2000))
 
 
 # Memory.
@@ -603,7 +597,7 @@ def test_memory_stays_flat_over_runs(x: Any) -> None:
             for _ in range(times):
                 run(fed)
 
-        assert growth(work, 10_000) < 4 << 20
+        assert growth(work, 4_000) < 4 << 20
         tracemalloc.start()
         try:
             work(50)
@@ -625,7 +619,7 @@ def test_memory_stays_flat_over_iterations() -> None:
         def work(times: int) -> None:
             session.run(loop, {n: times})
 
-        assert growth(work, 1_000_000) < 4 << 20
+        assert growth(work, 400_000) < 4 << 20
         assert segments(session)
 
 
@@ -654,7 +648,7 @@ def test_sessions_that_come_and_go_leave_nothing(x: Any) -> None:
             with session_of() as session:
                 warm(session, y, {x: fed})
 
-    assert growth(work, 40) < 16 << 20
+    assert growth(work, 24) < 16 << 20
 
 
 # Processes.
@@ -663,7 +657,7 @@ def test_sessions_that_come_and_go_leave_nothing(x: Any) -> None:
 def script(text: str, **options: Any) -> subprocess.CompletedProcess[str]:
     code = textwrap.dedent(text)
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, **options
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False, **options
     )
 
 
@@ -705,15 +699,7 @@ if pid == 0:
     except BaseException as error:
         print("child:", repr(error), flush=True)
         os._exit(1)
-ended = time.monotonic() + 30
-while time.monotonic() < ended:
-    done, status = os.waitpid(pid, os.WNOHANG)
-    if done:
-        break
-    time.sleep(0.01)
-else:
-    os.kill(pid, signal.SIGKILL)
-    status = -1
+_, status = os.waitpid(pid, 0)
 child()
 print("status", status)
 """
@@ -728,15 +714,29 @@ def test_a_process_ends_while_a_loop_runs_in_another_thread() -> None:
         _BUILD
         + """
 loop = tf.while_loop(lambda i, a: i >= 0, lambda i, a: (i + 1, tf.tanh(a + 1.0)), [tf.constant(0, tf.int64), tf.zeros([50])])[1]
+for _ in range(2):
+    try:
+        session.run(loop, options=tf.RunOptions(timeout_in_ms=1))  # it has machine code by now
+    except tf.errors.DeadlineExceededError:
+        pass
+
+from engine.runtime.plan.plan import _Watch
+begun, check = threading.Event(), _Watch.check
+
+def look(*args):
+    begun.set()
+    return check(*args)
+
+_Watch.check = look
 threading.Thread(target=lambda: session.run(loop), daemon=True).start()
-time.sleep(1.0)
+assert begun.wait(50)
 print("end", flush=True)
 """
     )
     assert found.stdout.strip() == "end" and found.returncode == 0, (found.returncode, found.stderr)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.deep)])
 def test_a_process_that_is_killed_leaves_the_cache_whole(number: signal.Signals, tmp_path: Any) -> None:
     """What is compiled goes to a cache on disk: one that was being written is never read half."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
@@ -755,7 +755,7 @@ def test_a_process_that_is_killed_leaves_the_cache_whole(number: signal.Signals,
     with process:
         ready = process.stdout.readline()
         process.send_signal(number)
-        assert process.wait(10) == -number
+        assert process.wait(PATIENCE) == -number
         assert ready.strip() == "ready", process.stderr.read()
     for path in tmp_path.rglob("*"):
         if path.is_file() and path.stat().st_size > 100:

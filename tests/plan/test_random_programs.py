@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_programs import Program, build, programs
+from searches import examples
 
 import engine as tf
 from engine.passes.settings import Level, OptimizerOptions
@@ -68,7 +69,7 @@ def check(program: Program, optimized: bool, backend: str) -> None:
 
 
 @given(programs(), st.booleans(), BACKENDS)
-@settings(max_examples=40)
+@examples(15)
 def test_as_the_interpreter(program: Program, optimized: bool, backend: str) -> None:
     check(program, optimized, backend)
 

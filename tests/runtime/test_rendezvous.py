@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running import PATIENCE
 
 from engine.runtime.rendezvous import Parcel, Rendezvous, make_key
 from engine.runtime.resources import ResourceManager, Write
@@ -94,7 +95,7 @@ def test_threads_that_send_and_take_meet_once_each() -> None:
     for thread in threads:
         thread.join()
     for _ in keys:
-        assert done.acquire(timeout=10)
+        assert done.acquire(timeout=PATIENCE)
     assert sorted(taken) == list(range(len(keys)))
     assert table.state().sent == table.state().waiting == ()
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optimizing import plain
+from searches import examples
 
 import engine as tf
 from engine.observe import FrameChange
@@ -105,7 +106,7 @@ def drive(step: StepRun, choose: Any) -> list[str]:
     return order
 
 
-@settings(max_examples=50)
+@examples(25)
 @given(st.randoms(use_true_random=False), st.integers(-5, 5))
 def test_the_schedule_does_not_change_the_result(rng: random.Random, start: int) -> None:
     with tf.Graph().as_default():
@@ -116,7 +117,7 @@ def test_the_schedule_does_not_change_the_result(rng: random.Random, start: int)
     assert list(step.state.live_frames()) == [step.state.root]
 
 
-@settings(max_examples=30)
+@examples(15)
 @given(st.randoms(use_true_random=False), st.lists(st.integers(1, 30), min_size=1, max_size=5))
 def test_undo_restores_every_earlier_state_exactly(rng: random.Random, hops: list[int]) -> None:
     with tf.Graph().as_default():
