@@ -1,8 +1,9 @@
 """What a debugger costs: python benchmarks/debugging.py [--rounds N]
 
-For a chain of small operations and for a loop with a scalar counter: CPU time a node under the interpreter, and under a debugger
-that is attached and lets the step run (command `c`, no breakpoints), the best of N rounds that alternate; then how long it takes
-to take 10,000 executions of a loop back, and to execute them again; and the memory that a history of 100,000 executions takes.
+For a chain of small operations, for a loop with a scalar counter, for a loop in a loop, and for steps of 20,000 and 100,000
+executions: CPU time a node under the interpreter, and under a debugger that is attached and lets the step run (command `c`, no
+breakpoints), the best of N rounds that alternate; then how long it takes to take 10,000 executions of a loop back, and to execute
+them again; and the memory that a history of 100,000 executions takes, and how long who pauses such a step waits for a picture.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import engine as tf
 from engine.runtime import driver
 from engine.runtime.driver import Driver, Sequential
+from engine.runtime.resources import Resource
 from workbench.debugger.command import Answer
 from workbench.debugger.core import Debugger
-from workbench.debugger.questions.past import Past
+from workbench.debugger.paging import Paging
+from workbench.debugger.questions.past import Past, Written
 from workbench.debugger.stepping import Stepping
 
 CHAIN = 600  # operations of the chain
 ITERATIONS = 60  # of the loop that is timed
 MOVED = 10_000  # executions that are taken back
 KEPT = 100_000  # executions of which the memory is measured
+ROUNDS = {20_000: 20, 100_000: 5}  # rounds at most for steps of so many executions
 
 
 class Front:
@@ -76,6 +80,18 @@ def installed(by: Driver) -> Iterator[None]:
 def counter(iterations: int) -> Any:
     """A loop that counts: ten executions an iteration."""
     return tf.while_loop(lambda i: tf.less(i, iterations), lambda i: tf.add(i, 1), [0])
+
+
+def nested(outer: int, inner: int) -> Any:
+    """A loop of `inner` iterations in one of `outer`."""
+
+    def body(i: Any, total: Any) -> Any:
+        _, total = tf.while_loop(
+            lambda j, _: tf.less(j, inner), lambda j, each: (tf.add(j, 1), tf.add(each, 1)), [0, total]
+        )
+        return tf.add(i, 1), total
+
+    return tf.while_loop(lambda i, _: tf.less(i, outer), body, [0, 0])
 
 
 def free(session: Any, name: str, fetch: Any, feed: dict[Any, Any], rounds: int) -> None:
@@ -130,15 +146,16 @@ class Keeping(Past):
 
     stepping: Stepping | None = None
 
-    def take(self, stepping: Stepping) -> None:
+    def take(self, stepping: Stepping) -> dict[Resource, Written | None]:
         self.stepping = stepping
+        return {}
 
 
 def memory(session: Any) -> None:
     """Print what a history takes, once it has only run and once it has been looked at, and how long the first look takes."""
     fetch = counter(KEPT // 10)
     debugger = Debugger(Front(), stop_at_first=False)
-    debugger.past = past = Keeping()
+    debugger._past = past = Keeping()
     with installed(debugger):
         session.run(counter(1))
         past.stepping = None
@@ -147,13 +164,45 @@ def memory(session: Any) -> None:
     stepping = past.stepping
     assert stepping is not None
     unread = resident() - before
-    begun = time.perf_counter()
     kept = len(stepping.history)
+    begun = time.perf_counter()
+    made = sum(1 for _ in stepping.history)
     seconds = time.perf_counter() - begun
     print(
-        f"{kept:,} executions kept: {unread / 2**20:.0f} MiB; looked at (which takes {seconds * 1e3:.0f} ms): "
-        f"{(resident() - before) / 2**20:.0f} MiB"
+        f"{kept:,} executions kept: {unread / 2**20:.0f} MiB; when {made:,} have been looked at (which takes "
+        f"{seconds * 1e3:.0f} ms): {(resident() - before) / 2**20:.0f} MiB"
     )
+
+
+def pausing(session: Any) -> None:
+    """Print how long it takes from stopping a step that has run freely to its first picture, and to what a list shows of it."""
+    front = Pausing("e")
+    with installed(Debugger(front)):
+        session.run(counter(KEPT // 10))
+    print(
+        f"stopped after {front.executed:,} executions: picture in {front.picture * 1e3:.0f} ms, again in "
+        f"{front.again * 1e3:.1f} ms, page in {front.page * 1e3:.0f} ms"
+    )
+
+
+class Pausing(Front):
+    """Looks where a step has stopped at its end."""
+
+    executed = 0
+    picture = again = page = 0.0
+
+    def stopped(self, debugger: Debugger) -> None:
+        stepping = debugger.stepping
+        if stepping is None or stepping.executed < KEPT:
+            return
+        self.executed = stepping.executed
+        begun = time.perf_counter()
+        debugger.snapshot()
+        looked = time.perf_counter()
+        debugger.snapshot()
+        twice = time.perf_counter()
+        Paging().page(stepping, self.executed - 50, 50, (), 0)
+        self.picture, self.again, self.page = looked - begun, twice - looked, time.perf_counter() - twice
 
 
 def resident() -> int:
@@ -172,11 +221,14 @@ def main() -> None:
     y = x
     for index in range(CHAIN):
         y = y + 1.0 if index % 2 else y * 0.5
+    memory(session)  # first, while the process has no memory to spare
     free(session, "chain", y, {x: 1.0}, rounds)
     free(session, "loop", counter(ITERATIONS), {}, rounds)
-    free(session, "long", counter(MOVED // 5), {}, min(rounds, 20))
+    free(session, "nested", nested(12, 8), {}, rounds)
+    for executions, most in ROUNDS.items():
+        free(session, "long", counter(executions // 10), {}, min(rounds, most))
     moves(session)
-    memory(session)
+    pausing(session)
 
 
 if __name__ == "__main__":

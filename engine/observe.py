@@ -5,7 +5,8 @@ nobody observes, nothing is collected.  What an observer gets depends on its `le
 
 ========  ==================================================================================================
 `OFF`     nothing
-`TIMES`   stages, steps, node executions with time stamps, frames, resource writes, transfers, allocations
+`TIMES`   stages, steps, node executions with time stamps, frames, resource writes, transfers, allocations, changes made by
+          hand in a debugger
 `VALUES`  and the health of every output: dtype, shape, min, max, mean, counts of NaN and Inf
 `FULL`    and every token on every edge, and the values themselves
 ========  ==================================================================================================
@@ -334,6 +335,54 @@ class Allocation:
     in_use: int
 
 
+@_row
+class Override:
+    """A change that somebody at a debugger made by hand in a step: the step did not come to it by itself.
+
+    `number` is its own in the process.  `row` is the number of the execution before which it was made: those from there on may
+    descend from it (`Descents` says which do).  `kind` says what was done:
+
+    - ``set``: output `slot` of `node`'s execution in that frame and iteration was replaced where it had not been read yet,
+    - ``set next``: `node` runs next, and its output `slot` is replaced as it does,
+    - ``skip``: `node` gives other outputs instead of running its kernel, when it is its turn,
+    - ``force``: output `slot` of `node`, a predicate, was replaced, or will be,
+    - ``set var``: `resource` was written, which has `version` now.
+
+    `text` says it in words, with the value: ``set total:0 = 10.0``.  What there is no such thing of is -1 or empty.
+    `taken_back`: the override of that number, which observers had been told of, has been taken back.
+    """
+
+    number: int
+    row: int
+    kind: str
+    text: str
+    node: int = -1
+    slot: int = -1
+    frame: int = -1
+    iteration: int = -1
+    container: str = ""
+    resource: str = ""
+    version: int = -1
+    at_ns: int = 0
+    taken_back: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Descents:
+    """Executions that descend from an override: `row` from that of number `override`, perhaps one of an earlier step.
+
+    An execution descends from one if what it read does, or if it was itself told to give something else.  Of one that descends
+    from several, one is told.  Once nobody looks at a step any more (the debugger was detached), nothing is told of what follows
+    in it.
+    """
+
+    row: Int64
+    override: Int64
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
 class Observer:
     """Base of all observers: every method does nothing, so that an observer overrides what it wants to know.
 
@@ -372,6 +421,12 @@ class Observer:
 
     def allocations(self, step: StepInfo, batch: tuple[Allocation, ...]) -> None:
         """Memory was taken or given back."""
+
+    def overrides(self, step: StepInfo, batch: tuple[Override, ...]) -> None:
+        """Somebody changed something by hand."""
+
+    def descents(self, step: StepInfo, batch: Descents) -> None:
+        """Executions descend from what somebody changed by hand."""
 
     def totals(self, step: StepInfo, batch: Totals) -> None:
         """The step did more than could be told: what it did in all (just before its end)."""

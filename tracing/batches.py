@@ -14,7 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from engine.observe import Allocation, Executions, FrameEvent, Health, Tokens, Totals, Transfer, Value
+from engine.observe import (
+    Allocation,
+    Descents,
+    Executions,
+    FrameEvent,
+    Health,
+    Override,
+    Tokens,
+    Totals,
+    Transfer,
+    Value,
+)
 from tracing.devices import AliveTensor, DeviceState, StreamState
 from tracing.errors import ColumnsError
 from tracing.kinds import Array, Columns, Kind, byte_strings, pattern_of, texts_of
@@ -232,6 +243,22 @@ def _read_tokens(parts: Sequence[Columns]) -> Tokens:
     return Tokens(**{name: _join_named(parts, name, dtype) for name, dtype in _TOKEN_ARRAYS.items()})
 
 
+# What descends from changes by hand.
+
+_DESCENT_ARRAYS = ("row", "override")
+
+
+def _write_descents(batches: Sequence[Descents]) -> Columns:
+    return {name: _join([getattr(batch, name) for batch in batches]) for name in _DESCENT_ARRAYS}
+
+
+def _read_descents(parts: Sequence[Columns]) -> Descents:
+    row, override = (_join_named(parts, name, np.int64) for name in _DESCENT_ARRAYS)
+    if row.shape != override.shape or row.ndim != 1:
+        raise ColumnsError("a batch of descents is damaged: its columns differ in length")
+    return Descents(row, override)
+
+
 # Values: those of one dtype and shape in one column, as there are thousands of scalars in a loop.
 
 
@@ -313,9 +340,11 @@ TRANSFERS = rows("transfers", Transfer, "key", "key:texts", "sent_ns", "received
 ALLOCATIONS = rows("allocations", Allocation, "at_ns", "nbytes", "in_use")
 DROPPED = rows("dropped", Dropped)
 DEVICES = Kind("devices", _write_devices, _read_devices)
+OVERRIDES = rows("overrides", Override)
+DESCENTS = Kind("descents", _write_descents, _read_descents)
 
 _ALL = (
     *(EXECUTIONS, HEALTH, TOTALS, TOKENS, VALUES, FRAMES, RESOURCE_WRITES, TRANSFERS, ALLOCATIONS, DROPPED),
-    DEVICES,
+    *(DEVICES, OVERRIDES, DESCENTS),
 )
 KINDS = {kind.name: kind for kind in _ALL}

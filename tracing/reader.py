@@ -20,9 +20,11 @@ import numpy.typing as npt
 
 from engine.observe import (
     Allocation,
+    Descents,
     Executions,
     FrameEvent,
     Health,
+    Override,
     ResourceWrite,
     Tokens,
     Totals,
@@ -140,6 +142,8 @@ class Run:
         self._alive = False
         self._last = 0
         self._steps: dict[int, StepRow] = {}
+        self._unlooked: list[int] = []  # of which `changed_steps` has not been asked
+        self._changed: dict[int, tuple[Override, ...]] = {}
         self._sites: dict[int, tuple[RecordedFrame, ...]] = {}
         self._load_stage = lru_cache(maxsize=_KEPT_STAGES)(self._read_stage)
         self._load_base = lru_cache(maxsize=_KEPT_BASES)(self._read_base)
@@ -374,6 +378,42 @@ class Run:
         """The values of a step that were not kept: too large, over the budget, or of a kind that has no stored form."""
         return self._read_rows(step_id, batches.DROPPED)
 
+    def overrides(self, step_id: int) -> tuple[Override, ...]:
+        """What somebody at a debugger changed by hand in a step, in order, without what was taken back."""
+        found: tuple[Override, ...] = self._read_rows(step_id, batches.OVERRIDES)
+        back = {each.number for each in found if each.taken_back}
+        return tuple(each for each in found if each.number not in back)
+
+    def descents(self, step_id: int) -> Descents:
+        """The executions of a step that descend from something that was changed by hand, in it or in an earlier step.
+
+        `override` is the `number` of the change.
+        """
+        found: Descents = self._read(step_id, batches.DESCENTS)
+        if not len(found):
+            return found
+        made: tuple[Override, ...] = self._read_rows(step_id, batches.OVERRIDES)
+        kept = ~np.isin(found.override, [each.number for each in made if each.taken_back])
+        return Descents(found.row[kept], found.override[kept])
+
+    def changed_steps(self) -> dict[int, tuple[Override, ...]]:
+        """What was changed by hand in the whole run: the steps that have ended in which something was, and what.
+
+        Looks at those only that have come since it was last asked.
+        """
+        with self._lock:
+            new = self._unlooked
+            if new:
+                kind = batches.OVERRIDES.name
+                within = "WHERE step_id BETWEEN ? AND ? AND kind = ?"
+                rows = self._database.rows("batches", "step_id", within, (min(new), max(new), kind))
+                for step_id in {step_id for (step_id,) in rows if step_id in self._steps}:
+                    made = self.overrides(step_id)
+                    if made:
+                        self._changed[step_id] = made
+                self._unlooked = []
+            return {step_id: self._changed[step_id] for step_id in sorted(self._changed)}
+
     # What the user's program logged.
 
     def scalars(self) -> dict[str, tuple[Int64, Float64]]:
@@ -406,6 +446,7 @@ class Run:
                 raise self._database.damaged(f"'{key}'", TypeError(f"it is {value!r:.80}"))
         for number, row in self._read_steps("WHERE finished > ? ORDER BY finished", (self._last,)):
             self._steps[row.id] = row
+            self._unlooked.append(row.id)
             self._last = number
 
     def _is_alive(self) -> bool:

@@ -22,11 +22,13 @@ import numpy as np
 from engine import observe
 from engine.observe import (
     Allocation,
+    Descents,
     Executions,
     FrameChange,
     FrameEvent,
     Health,
     Observer,
+    Override,
     ResourceWrite,
     StepInfo,
     Tokens,
@@ -69,6 +71,8 @@ _ROW_BYTES = {
     "dropped": 200,
     "values": 300,
     "devices": 1500,
+    "overrides": 500,
+    "descents": 16,
 }
 
 COUNTERS = (
@@ -243,6 +247,20 @@ class Recorder(Observer):
         with _Work(self, "observe_ns", step) as pending:
             if pending is not None:
                 self._keep(pending, batches.ALLOCATIONS, batch)
+
+    def overrides(self, step: StepInfo, batch: tuple[Override, ...]) -> None:
+        with _Work(self, "observe_ns", step) as pending:
+            if pending is not None:
+                self._keep(pending, batches.OVERRIDES, batch)
+                if pending.events is not None:
+                    pending.events.overrides(batch)
+                if self._tensorboard is not None:
+                    self._tensorboard.overrides(step, batch)
+
+    def descents(self, step: StepInfo, batch: Descents) -> None:
+        with _Work(self, "observe_ns", step) as pending:
+            if pending is not None:
+                self._keep(pending, batches.DESCENTS, batch)
 
     def step_end(self, step: StepInfo, ended_ns: int, error: BaseException | None) -> None:
         with _Work(self, "write_ns", step) as pending:

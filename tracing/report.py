@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.observe import FrameChange
+from engine.observe import FrameChange, Override
 from engine.passes.stage import Stage
 from tracing.reader import Run
 
 SLOWEST = 10
+MOST_CHANGES = 5  # made by hand, that the text names
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,15 @@ class StepError:
 
 
 @dataclass(frozen=True, slots=True)
+class StepChange:
+    """A change made by hand in a debugger, before execution `row` of a step."""
+
+    step_id: int
+    row: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What a run did.
 
@@ -77,6 +87,7 @@ class Report:
     steps that is neither: scheduling, feeding, fetching, being observed.  `recorder_ns` is what recording cost the program.
     `deferred` counts the iterations that `parallel_iterations` held back.  `skipped` executions were not recorded one by one,
     but are in all sums.  `executors` are what ran the steps, and how many.
+    `by_hand` is what somebody changed in a debugger; `descending` executions come from that.
     """
 
     name: str
@@ -111,6 +122,8 @@ class Report:
     types: tuple[TypeCost, ...]
     scalars: tuple[ScalarSummary, ...]
     errors: tuple[StepError, ...]
+    by_hand: tuple[StepChange, ...] = ()
+    descending: int = 0
 
     @property
     def overhead_ns(self) -> int:
@@ -129,6 +142,7 @@ def report(run: Run, slowest: int = SLOWEST) -> Report:
     if run.ended_unix_ns is not None:
         duration = run.ended_unix_ns - run.created_unix_ns
     nodes = costs.nodes()
+    changed = run.changed_steps()
     return Report(
         name=run.name,
         path=str(run.path),
@@ -167,6 +181,10 @@ def report(run: Run, slowest: int = SLOWEST) -> Report:
         errors=tuple(
             StepError(step.id, step.error_node, step.error) for step in steps if step.error is not None
         ),
+        by_hand=tuple(
+            StepChange(step_id, each.row, each.text) for step_id, made in changed.items() for each in made
+        ),
+        descending=_descending(run, changed),
     )
 
 
@@ -174,6 +192,13 @@ def _costs(run: Run) -> tuple[str, ...]:
     """The counters of what recording cost, none of them a part of another."""
     costs = ("observe_ns", "values_ns", "stages_ns", "write_ns", "logged_ns")
     return costs if run.schema_version < 4 else (*costs, "tensorboard_ns")  # which was a part of write_ns
+
+
+def _descending(run: Run, changed: Mapping[int, Sequence[Override]]) -> int:
+    """The executions that descend from a change that was not taken back."""
+    made = {each.number for overrides in changed.values() for each in overrides}
+    steps = run.steps() if made else ()
+    return sum(int(np.isin(run.descents(step.id).override, list(made)).sum()) for step in steps)
 
 
 def _deferred(run: Run, step_id: int) -> int:
@@ -292,6 +317,14 @@ def report_text(made: Report) -> str:
     if made.modelled:
         names = ", ".join(name.rpartition("device:")[2] for name in made.modelled)
         lines.append(f"  {names}: modelled; times there are what modelling took here, not a GPU's")
+    if made.by_hand:
+        steps = len({change.step_id for change in made.by_hand})
+        lines.append(
+            f"  changed by hand in {_count(steps, 'step')}; executions that descend from that: {made.descending:,}"
+        )
+        lines += [
+            f"    step {each.step_id} #{each.row}: {each.text}" for each in made.by_hand[-MOST_CHANGES:]
+        ]
     for error in made.errors[-3:]:
         lines.append(f"  step {error.step_id} raised {error.error.splitlines()[0]}")
     if made.scalars:

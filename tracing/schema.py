@@ -8,6 +8,9 @@ Version 3: steps say what ran them (`executor`), and have totals where not all e
 Version 4: a batch may name a base, whose columns it has too; and what has just been said is in the journal beside the database
 (`tracing.journal`) before it is here.
 
+Kinds of batches come without a new version: who does not know one does not ask for it (`overrides` and `descents`, what was
+changed by hand in a debugger, came after version 4).
+
 Everything that belongs to a step is in one record of the journal, and is committed in one transaction.  What a long step tells
 before it ends is written early, in chunks, under a row of `steps` whose `finished` is null.
 """

@@ -9,6 +9,8 @@ What is in it:
   50th, 100th, 200th, 500th … of the run; of a graph larger than `SMALL` nodes, since one takes milliseconds, the 10th, 100th,
   1,000th …, and of one larger than `MAX_EXECUTIONS` none.  In a step that executes more than that, the executions of one node
   (a loop's) are one record from the first start to the last end, which is what TensorBoard makes of several records;
+- what somebody changed by hand in a debugger, as texts (tag ``changed by hand``), and in a RunMetadata as records of no duration
+  on a device of that name;
 - the scalars and histograms that the user's program logs.
 
 Contents of constants of more than `MAX_TENSOR_BYTES` are left out of the graphs (TensorBoard strips them anyway), as are graphs
@@ -24,9 +26,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.observe import Executions, Health, StepInfo
+from engine.observe import Executions, Health, Override, StepInfo
 from engine.passes.stage import Stage
-from engine.runtime.metadata import run_metadata, stage_graph_def
+from engine.runtime.metadata import BY_HAND, add_overrides, run_metadata, stage_graph_def
 from tracing.collapse import Collapsed
 from tracing.histograms import Histogram
 
@@ -45,7 +47,7 @@ _UNREADABLE_NAME = (
 class ToldStep:
     """What a step that gets a RunMetadata has told so far."""
 
-    __slots__ = ("_collapsed", "_count", "_executions", "_health", "info")
+    __slots__ = ("_collapsed", "_count", "_executions", "_health", "_overrides", "info")
 
     def __init__(self, info: StepInfo) -> None:
         self.info = info
@@ -53,6 +55,7 @@ class ToldStep:
         self._executions: list[Executions] = []
         self._health: list[Health] = []
         self._collapsed: Collapsed | None = None
+        self._overrides: list[Override] = []
 
     def executions(self, batch: Executions) -> None:
         """Take executions in."""
@@ -70,13 +73,19 @@ class ToldStep:
         if self._collapsed is None:
             self._health.append(batch)
 
+    def overrides(self, batch: Sequence[Override]) -> None:
+        """Take in what was changed by hand."""
+        self._overrides.extend(batch)
+
     def metadata(self) -> Any:
         """The RunMetadata message."""
         info = self.info
         found = self._executions if self._collapsed is None else self._collapsed.executions()
         clocks = {"started_ns": info.started_ns, "started_unix_ns": info.started_unix_ns}
         modelled = [device.name for device in info.devices if device.modelled]
-        return run_metadata(info.stage, found, self._health, modelled=modelled, **clocks)
+        message = run_metadata(info.stage, found, self._health, modelled=modelled, **clocks)
+        add_overrides(message, self._overrides, **clocks)
+        return message
 
 
 class TensorBoardWriter:
@@ -138,6 +147,18 @@ class TensorBoardWriter:
         """Write one histogram."""
         event = _event(unix_ns, step=step)
         histogram.put(event.summary.value.add(tag=tag).histo)
+        self._write(event)
+
+    def overrides(self, info: StepInfo, batch: Sequence[Override]) -> None:
+        """Write what was changed by hand in a step, as texts."""
+        event = _event(time.time_ns(), step=info.step)
+        value = event.summary.value.add(tag=BY_HAND)
+        value.metadata.plugin_data.plugin_name = "text"
+        value.tensor.dtype = 7  # DT_STRING
+        value.tensor.tensor_shape.dim.add(size=len(batch))
+        for each in batch:
+            said = f"change {each.number} taken back" if each.taken_back else each.text
+            value.tensor.string_val.append(f"before execution {each.row}: {said}".encode())
         self._write(event)
 
     def close(self) -> None:

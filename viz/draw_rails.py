@@ -21,20 +21,27 @@ _LEAST_NAME = 12
 MOST_LANES = 8  # that are drawn in a narrow list
 
 
-def rail_style(palette: Palette, lane: int) -> str:
-    """The colour of a rail."""
-    return palette.hue(_RAIL_HUES[lane % len(_RAIL_HUES)])
+def rail_style(palette: Palette, lane: int, devices: int = 1) -> str:
+    """The colour of a rail: a device has the one that it has elsewhere, and a frame none that a device has."""
+    if lane < devices:
+        return palette.hue(lane)
+    hues = [each for each in _RAIL_HUES if each >= devices] or _RAIL_HUES
+    return palette.hue(hues[(lane - devices) % len(hues)])
 
 
-def draw_rails(cells: Sequence[Cell], palette: Palette, mark: Piece, room: int) -> Line:
-    """The rails of a line in at most `room` cells; `mark` stands on its own."""
+def draw_rails(
+    cells: Sequence[Cell], palette: Palette, mark: Piece, room: int, devices: int = 1, device: int = 0
+) -> Line:
+    """The rails of a line in at most `room` cells; `mark` stands on its own, or on that of its device if there is no room."""
     line: Line = []
-    for cell in cells[: max(1, room // 2)]:
-        faint = palette.style(palette.tint(rail_style(palette, cell.lane), 0.6))
-        line.append(mark if cell.mark else (cell.glyph, faint))
-        line.append((cell.join, palette.style(palette.tint(rail_style(palette, cell.joint), 0.6))))
-    if not any(cell.mark for cell in cells[: max(1, room // 2)]):
-        line[-1] = mark
+    shown = cells[: max(1, room // 2)]
+    here = next((at for at, cell in enumerate(shown) if cell.mark), min(device, len(shown) - 1))
+    for at, cell in enumerate(shown):
+        own, joint = (
+            palette.style(palette.tint(rail_style(palette, lane, devices), 0.9 if cell.moves else 0.6))
+            for lane in (cell.lane, cell.joint)
+        )
+        line += [mark if at == here else (cell.glyph, own), (cell.join, joint)]
     return line
 
 
@@ -46,10 +53,10 @@ def draw_executed(
     *,
     digits: int = 4,
     breakpoint: bool = False,
-    visited: bool = False,
+    devices: int = 1,
 ) -> Line:
-    """A line of what has executed."""
-    colour = palette.style(rail_style(palette, row.lane))
+    """A line of what has executed; where there are several devices, its mark has the colour of its own."""
+    colour = palette.style(rail_style(palette, row.device if devices > 1 else row.lane, devices))
     mark: Piece = ("•", colour)
     if row.change:
         mark = ("▲", palette.style(palette.warning, bold=True))
@@ -62,7 +69,7 @@ def draw_executed(
     elif row.dead:
         mark = ("·", palette.dim)
     line = [*_edge(palette, breakpoint, row.hit), *_gutter(f"{row.row:>{digits}} ", palette, width)]
-    line += draw_rails(cells, palette, mark, _rail_room(width))
+    line += draw_rails(cells, palette, mark, _rail_room(width), devices, row.device)
     if row.count > 1:
         text = f"{short_path(row.path).rpartition(' › ')[2] or row.node}"
         line += [
@@ -89,18 +96,28 @@ def draw_executed(
 
 
 def draw_coming(
-    row: Ready, cells: Sequence[Cell], palette: Palette, width: int, *, digits: int = 4, error: str = ""
+    row: Ready,
+    cells: Sequence[Cell],
+    palette: Palette,
+    width: int,
+    *,
+    digits: int = 4,
+    error: str = "",
+    devices: int = 1,
+    device: int = 0,
 ) -> Line:
-    """A line of what is ready."""
+    """A line of what is ready, on `device` of so many."""
     here = row.activation
-    mark: Piece = ("○", palette.style(palette.muted))
+    mark: Piece = ("○", palette.style(rail_style(palette, device, devices) if devices > 1 else palette.muted))
     if row.index == 0:
         mark = ("▶", palette.style(palette.bad if error else palette.accent, bold=True))
     line = [*_edge(palette, row.breakpoint, False), *_gutter(" " * (digits + 1), palette, width)]
-    line += draw_rails(cells, palette, mark, _rail_room(width))
+    line += draw_rails(cells, palette, mark, _rail_room(width), devices, device)
     right: list[Piece] = (
         [("fails ", palette.style(palette.bad, bold=True))] if error and not row.index else []
     )
+    if row.note:
+        right.append((f"{row.note} ", palette.style(palette.good)))
     return _named(line, here.node, here.type, here.where, here.dead, right, palette, width, row.index == 0)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from viz import format as fmt
-from viz.cells import Drawing, Line, Page, spread, wrap
+from viz.cells import Drawing, Line, Page, line_width, spread, wrap
 from viz.flow_model import short_path
 from viz.palette import Palette
 
@@ -94,4 +94,5 @@ def _reason(page: Page, reason: Statement, palette: Palette) -> None:
         )
     if reason.root and reason.line:
         place: Line = [(f"{indent}  {reason.line}  ", palette.style(palette.accent))]
-        page.add(*place, (reason.code, palette.dim), key=key)
+        room = page.width - line_width(place) - 1
+        page.add(*place, (fmt.shorten(reason.code, max(0, room)), palette.dim), key=key)

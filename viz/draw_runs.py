@@ -98,6 +98,7 @@ def draw_run_detail(row: RunRow, palette: Palette, width: int, now_ns: int) -> D
     facts = [
         ("took", fmt.duration(row.running_ns(now_ns))),
         ("steps", fmt.count(row.steps) + (f", {row.failed_steps} failed" if row.failed_steps else "")),
+        *([("by hand", f"{fmt.plural(row.changed_steps, 'step')} changed")] if row.changed_steps else []),
         ("a step", fmt.duration(row.step_ns) if row.steps else "–"),
         ("nodes run", fmt.count(row.executions)),
         ("recorded", row.level),

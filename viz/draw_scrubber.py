@@ -6,12 +6,14 @@ by hand, ``✎`` a variable was written, ``✗`` an error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Protocol
 
 from viz import format as fmt
-from viz.cells import Line
+from viz.cells import Line, Piece
 from viz.palette import Palette
 
 # kind: mark, palette colour, rank (the higher one is shown where two meet)
@@ -97,7 +99,13 @@ def draw_scrubber(scrub: Scrub, palette: Palette, width: int, focused: bool = Fa
                 cells[at] = (glyph, palette.style(getattr(palette, colour), bold=rank > 1))
     knob = palette.style(palette.on(palette.accent), palette.accent, bold=True)
     cells[head] = (cells[head][0] if ranks[head] >= 0 else "┃", knob)
-    return [(" ", palette.dim), *cells, (label, palette.strong if focused else palette.quiet)]
+    return [(" ", palette.dim), *_runs(cells), (label, palette.strong if focused else palette.quiet)]
+
+
+def _runs(cells: Sequence[Piece]) -> Iterator[Piece]:
+    """Neighbours of one style as one piece."""
+    for style, run in groupby(cells, key=itemgetter(1)):
+        yield "".join(text for text, _ in run), style
 
 
 def bar_room(scrub: Scrub, width: int) -> int:

@@ -14,7 +14,7 @@ from viz.cells import Drawing, Line, Page, Piece, fit, line_width, spread
 from viz.families import family
 from viz.flow_model import Summary
 from viz.palette import Palette
-from viz.step_model import Activation, Executed, Ready, Source, StepView, Token, Waiting
+from viz.step_model import Activation, Executed, Source, StepView, Token, Waiting
 
 # status: mark, palette colour, words
 STATUS = {
@@ -33,16 +33,23 @@ def status_line(view: StepView, palette: Palette, width: int) -> Line:
     """What the script is doing, why it stopped, how far it is."""
     mark, colour, words = STATUS.get(view.status, ("?", "muted", view.status))
     text = view.reason if view.status == "stopped" and view.reason else words
+    if view.status == "running" and view.now is not None:
+        text = running_text(view, max(12, width - 30))
     left: Line = [(f" {mark} ", palette.style(getattr(palette, colour), bold=True)), (text, palette.plain)]
     rights = [""]
     if view.is_over and view.exit_code is not None:
         rights = [f"exit status {view.exit_code} ", ""]
     elif view.title:
         run = f"{fmt.count(view.executed)} run"
+        if view.status == "running" and view.pace >= 1:
+            run += f" · {fmt.count(round(view.pace))}/s"
+        if view.past:  # what is shown is not where the script stands
+            run = f"run {view.run} of {view.runs}, in the past · {run}"
         rights = [
             f"{run} · {fmt.plural(view.nodes, 'node')} · {view.title} ",
             f"{run} · {view.title} ",
             f"{run} ",
+            "in the past " if view.past else "",
             "",
         ]
     # What is said on the left matters more.
@@ -51,15 +58,15 @@ def status_line(view: StepView, palette: Palette, width: int) -> Line:
     return spread(left, [(right, palette.dim)], width)
 
 
-def draw_ready_row(row: Ready, palette: Palette, width: int) -> Line:
-    """A ready node: its place, its name, and the frame and iteration it is in."""
-    here = row.activation
-    mark, style = ("▶", palette.style(palette.accent)) if row.index == 0 else (" ", palette.dim)
-    if row.breakpoint:
-        mark, style = "●", palette.style(palette.bad)
-    kind = family(here.type)
-    left: Line = [(f" {mark} ", style), (f"{kind.mark} ", palette.style(palette.hue(kind.hue)))]
-    return _placed(left, here, palette, width)
+LONG_NS = 100_000_000  # from which on it is said how long something has been executing
+
+
+def running_text(view: StepView, width: int) -> str:
+    """What executes now, in at most `width` cells."""
+    if view.now is None:
+        return "running"
+    lasting = f"  {fmt.duration(view.now_ns)}" if view.now_ns >= LONG_NS else ""
+    return f"running  {fmt.shorten_name(view.now.node, max(6, width - 9 - len(lasting)))}{lasting}"
 
 
 def _placed(left: Line, here: Activation, palette: Palette, width: int) -> Line:
@@ -225,10 +232,3 @@ def draw_text(text: str, style: Style, width: int) -> Drawing:
     while page.lines and not "".join(piece for piece, _ in page.lines[-1]).strip():
         page.lines.pop()
     return page.drawing()
-
-
-def draw_history_row(row: Executed, palette: Palette, width: int) -> Line:
-    """What ran: its number, name, frame and iteration."""
-    kind = family(row.activation.type)
-    left: Line = [(f" {row.row:>4} ", palette.dim), (f"{kind.mark} ", palette.style(palette.hue(kind.hue)))]
-    return _placed(left, row.activation, palette, width)

@@ -20,6 +20,7 @@ from viz.palette import Palette, mix
 from viz.timeline_model import Timeline, Window, ticks
 
 LABEL_WIDTH = 13
+CHANGED = "◆"  # where something was changed by hand
 _LEVELS = " ▁▂▃▄▅▆▇█"
 _LEFT = " ▏▎▍▌▋▊▉█"
 _MOST_BARS = 4000
@@ -178,6 +179,10 @@ def _steps(
         for x in range(low, high):
             ink = palette.on(colour) if span.failed else palette.muted
             found[x] = _Cell(text[x - low], ink, colour)
+        for at, _ in span.changed:
+            x = int((at - window.start) / size)
+            if low <= x < high:
+                found[x] = _Cell(CHANGED, palette.warning, colour, bold=True)
         hits.append(Hit(row, LABEL_WIDTH + low, LABEL_WIDTH + high, ("step", span.id)))
     label = "steps" if len(timeline.steps) != 1 else "step"
     return [(fmt.pad(" " + label, LABEL_WIDTH), palette.quiet), *_join(found, palette)]

@@ -26,7 +26,10 @@ class Span(Protocol):
 
 
 class Execution(Protocol):
-    """A line of the history: an execution, or `count` of them in one iteration of a loop that is folded."""
+    """A line of the history: an execution, or `count` of them in one iteration of a loop that is folded.
+
+    `peer` is the other device of a transfer, -1 for none.
+    """
 
     @property
     def row(self) -> int: ...
@@ -40,6 +43,8 @@ class Execution(Protocol):
     def lane(self) -> int: ...
     @property
     def device(self) -> int: ...
+    @property
+    def peer(self) -> int: ...
     @property
     def iteration(self) -> int: ...
     @property
@@ -70,7 +75,7 @@ class Execution(Protocol):
 class Cell:
     """What stands on one rail beside a line: `glyph`, and what joins it to the next rail; `lane` and `joint` say whose colours.
 
-    `mark` is true where the line's own mark goes.
+    `mark` is true where the line's own mark goes.  `moves`: a tensor goes along there from device to device.
     """
 
     glyph: str
@@ -78,12 +83,22 @@ class Cell:
     lane: int
     joint: int
     mark: bool = False
+    moves: bool = False
 
 
-def rails(begin: int, end: int, lane: int, spans: Iterable[Span], lanes: int, devices: int) -> Sequence[Cell]:
+def rails(
+    begin: int,
+    end: int,
+    lane: int,
+    spans: Iterable[Span],
+    lanes: int,
+    devices: int,
+    transfer: tuple[int, int, bool] | None = None,
+) -> Sequence[Cell]:
     """The cells beside the executions from `begin` to `end` (exclusive), whose mark is on rail `lane`.
 
-    The rails of the `devices` go all the way.
+    The rails of the `devices` go all the way.  `transfer`: from and to which device it takes a tensor,
+    and whether it is the one who sends it.
     """
     glyphs = ["│" if each < devices else " " for each in range(lanes)]
     joins = [" "] * lanes
@@ -115,7 +130,7 @@ def rails(begin: int, end: int, lane: int, spans: Iterable[Span], lanes: int, de
             glyphs[parent] = "├" if child > parent else "┤"
         if child != lane:
             glyphs[child] = corner if child > parent else {"╮": "╭", "╯": "╰"}[corner]
-    return [
+    cells = [
         Cell(
             glyphs[each],
             joins[each],
@@ -125,3 +140,32 @@ def rails(begin: int, end: int, lane: int, spans: Iterable[Span], lanes: int, de
         )
         for each in range(lanes)
     ]
+    if transfer is not None:
+        _transfer(cells, lane, *transfer)
+    return cells
+
+
+def _transfer(cells: list[Cell], lane: int, source: int, destination: int, sends: bool) -> None:
+    """Draw a line between the mark and the rail of the other device: an arrow into it, or a branch out of it."""
+    other = destination if sends else source
+    if not 0 <= other < len(cells) or other == lane:
+        return
+    low, high = min(lane, other), max(lane, other)
+    for each in range(low, high + 1):
+        cell = cells[each]
+        glyph = cell.glyph
+        if each == other and sends:
+            glyph = "▸" if other > lane else "◂"
+        elif each == other:
+            glyph = "├" if other < lane else "┤"
+        elif not cell.mark:
+            glyph = "┼" if glyph in "│┼" else "─"
+        joined = each < high
+        cells[each] = Cell(
+            glyph,
+            "─" if joined else cell.join,
+            cell.lane if glyph in "┼├┤" else source,
+            source if joined else cell.joint,
+            cell.mark,
+            joined or glyph in "▸◂",
+        )

@@ -24,7 +24,10 @@ RECENT = 200
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run, as of the last poll.  `broken` is the sentence that says why the directory cannot be read, else empty."""
+    """One run, as of the last poll.  `broken` is the sentence that says why the directory cannot be read, else empty.
+
+    In `changed_steps` somebody at a debugger changed something by hand.
+    """
 
     path: Path
     name: str
@@ -42,6 +45,7 @@ class RunRow:
     environment: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     error: str = ""
     recorder_error: str = ""
+    changed_steps: int = 0
 
     @property
     def loss_tag(self) -> str:
@@ -94,6 +98,7 @@ def row_of(run: Run) -> RunRow:
         environment=run.environment,
         error=run.error or "",
         recorder_error=run.recorder_error or "",
+        changed_steps=len(run.changed_steps()),
     )
 
 

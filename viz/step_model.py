@@ -45,11 +45,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An activation that may run; place 0 runs next."""
+    """An activation that may run; place 0 runs next.  `note` is said of it (for how long it has been executing)."""
 
     index: int
     activation: Activation
     breakpoint: bool
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,10 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """Everything that the Step screen shows; see `workbench.debugger.snapshot.Snapshot` for what the fields mean."""
+    """Everything that the Step screen shows; see `workbench.debugger.snapshot.Snapshot` for what the fields mean.
+
+    While the step runs, `now` is what executes, for `now_ns` nanoseconds at least, and `pace` how many execute in a second.
+    """
 
     serial: int = 0
     status: str = "waiting_for_run"
@@ -148,6 +152,12 @@ class StepView:
     logged_count: int = 0
     first_row: int = 0
     future: int = 0
+    run: int = 0
+    runs: int = 0
+    past: bool = False
+    now: Activation | None = None
+    now_ns: int = 0
+    pace: float = 0.0
 
     @property
     def is_over(self) -> bool:
@@ -164,8 +174,7 @@ def step_view(data: Mapping[str, Any]) -> StepView:
     """The view of a snapshot's plain data."""
     step = data.get("step") or {}
     error = data.get("error") or {}
-    name = str(step.get("stage", ""))
-    title = f"session {step.get('session', '?')} · run {step.get('step', '?')} · {name}" if step else ""
+    title = _title(step.get("session", "?"), step.get("step", "?"), step.get("stage", "")) if step else ""
     return StepView(
         serial=int(data.get("serial", 0)),
         status=str(data.get("status", "waiting_for_run")),
@@ -210,7 +219,20 @@ def step_view(data: Mapping[str, Any]) -> StepView:
         logged_count=int(data.get("logged_count", 0)),
         first_row=int(data.get("first_row", 0)),
         future=int(data.get("future", 0)),
+        run=int(data.get("run", 0)),
+        runs=int(data.get("runs", 0)),
+        past=bool(data.get("past", False)),
     )
+
+
+def title_of(snapshot: Any) -> str:
+    """What `StepView.title` is for a snapshot."""
+    step = snapshot.step
+    return _title(step.session, step.step, step.stage) if step is not None else ""
+
+
+def _title(session: Any, step: Any, stage: Any) -> str:
+    return f"session {session} · run {step} · {stage}"
 
 
 def _break(row: Mapping[str, Any]) -> Break:

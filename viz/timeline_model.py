@@ -8,14 +8,15 @@ milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.observe import Executions
+from engine.observe import Executions, Override
 from viz import format as fmt
 
 Int32 = npt.NDArray[np.int32]
@@ -41,13 +42,14 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class StepSpan:
-    """A step on the time axis; times in ns."""
+    """A step on the time axis; times in ns.  `changed`: when somebody at a debugger changed something by hand in it, and what."""
 
     id: int
     label: str
     start: int
     end: int
     failed: bool
+    changed: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +185,12 @@ class Timeline:
         steps: Iterable[tuple[Any, Sequence[str], Sequence[Executions]]],
         colour_of: Callable[[str], int],
         modelled: Collection[str] = (),
+        overrides: Mapping[int, Sequence[Override]] = MappingProxyType({}),
     ) -> Timeline:
         """From steps as the trace reader gives them: (row, the stage's order, batches of executions).
 
         A row has `id`, `step`, `started_ns`, `duration_ns` and `error`.  `colour_of` gives a node's hue index (-1: neutral);
-        `modelled` names the devices that are models.
+        `modelled` names the devices that are models; `overrides` has what was changed by hand, by a step's id.
         Dead executions are counted, not drawn.
         """
         number: dict[str, int] = {}
@@ -223,7 +226,8 @@ class Timeline:
                         np.asarray(batch.iteration, np.int64)[alive],
                     )
                 )
-            spans.append(StepSpan(row.id, f"step {row.step}", begin, finish, bool(row.error)))
+            changed = tuple((each.at_ns, each.text) for each in overrides.get(row.id, ()))
+            spans.append(StepSpan(row.id, f"step {row.step}", begin, finish, bool(row.error), changed))
         dtypes = (np.int32, np.int64, np.int64, np.int32, np.int32, np.int32, np.int64)
         joined: list[npt.NDArray[Any]] = [
             np.concatenate([np.zeros(0, dtypes[i]), *(chunk[i] for chunk in columns)]) for i in range(7)

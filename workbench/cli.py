@@ -301,7 +301,7 @@ def runs(logdir: str, as_json: bool) -> None:
     if not rows:
         click.echo(f"there are no runs in {logdir}; workbench demo makes one")
         return
-    from viz.format import ago, count, duration
+    from viz.format import ago, count, duration, plural
 
     now = time.time()
     width = max(len(row.name) for row in rows)
@@ -312,7 +312,8 @@ def runs(logdir: str, as_json: bool) -> None:
             continue
         when = ago(max(0.0, now - row.created_unix_ns / 1e9))
         took = duration(row.duration_ns)
-        click.echo(f"{row.name:<{width}}  {row.state:<12}{count(row.steps):>8}  {took:>11}  {when}")
+        by_hand = f"  ({plural(row.changed_steps, 'step')} changed by hand)" if row.changed_steps else ""
+        click.echo(f"{row.name:<{width}}  {row.state:<12}{count(row.steps):>8}  {took:>11}  {when}{by_hand}")
 
 
 @cli.command(short_help="Open a run in TensorBoard.")

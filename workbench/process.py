@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from typing import Self
 GUARD = Path(__file__).with_name("guard.py")
 HOST = Path(__file__).with_name("host.py")
 OUTPUT_KEPT = 200_000  # characters
+_HELD_SECONDS = 0.5  # that a pipe is waited for whose command has ended and which has nothing in it: a grandchild may hold it
+_READ_SECONDS = 10.0  # that reading what is in the pipe may take
 
 
 class ChildProcess:
@@ -99,8 +102,7 @@ class ChildProcess:
     def output_tail(self, limit: int = 8_192) -> str:
         """The last `limit` characters that it wrote, if captured.  Once it has ended, nothing is missing."""
         if self._reader is not None and not self._drained and self.poll() is not None:
-            self._reader.join(0.5)  # a grandchild may hold the pipe open for ever
-            self._drained = True
+            self._drain(self._reader)
         return self._tail.text(limit)
 
     def signal(self, number: int) -> None:
@@ -128,7 +130,7 @@ class ChildProcess:
         if self.own_group:
             self._await_group()
         if self._reader is not None:
-            self._reader.join(0.5)
+            self._drain(self._reader)
         if self._private is not None:
             shutil.rmtree(self._private, ignore_errors=True)
             self._private = None
@@ -160,6 +162,27 @@ class ChildProcess:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
+
+    def _drain(self, reader: threading.Thread) -> None:
+        """Wait until what the command has written is read.  Not for the pipe's end: a grandchild may hold it open for ever."""
+        begun = time.monotonic()
+        while reader.is_alive():
+            reader.join(0.01)
+            patience = _READ_SECONDS if self._has_more() else _HELD_SECONDS
+            if time.monotonic() - begun > patience:
+                break
+        self._drained = True
+
+    def _has_more(self) -> bool:
+        """Whether there is something in the pipe, its end included, that nobody has read."""
+        stream = self._process.stdout
+        assert stream is not None
+        try:
+            waiting = select.poll()
+            waiting.register(stream.fileno(), select.POLLIN)
+            return bool(waiting.poll(0))
+        except (OSError, ValueError):  # it was read to its end, and closed
+            return False
 
     def _read(self) -> None:
         stream = self._process.stdout

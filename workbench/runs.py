@@ -16,7 +16,10 @@ _STAMP = len("2026-11-20_14-03-11_")
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run in a list.  `state` is that of the run, or "damaged", with `error` saying why."""
+    """A run in a list.  `state` is that of the run, or "damaged", with `error` saying why.
+
+    In `changed_steps` somebody at a debugger changed something by hand.
+    """
 
     name: str
     path: str
@@ -27,6 +30,7 @@ class RunRow:
     created_unix_ns: int
     duration_ns: int
     error: str | None = None
+    changed_steps: int = 0
 
 
 def locate(run: str, logdir: str | os.PathLike[str]) -> Path:
@@ -91,6 +95,7 @@ def _row(path: Path) -> RunRow:
                 created_unix_ns=run.created_unix_ns,
                 duration_ns=max(0, duration),
                 error=run.error,
+                changed_steps=len(run.changed_steps()),
             )
     except RunError as error:
         return RunRow(path.name, str(path), "damaged", None, "", 0, 0, 0, str(error))

@@ -286,10 +286,6 @@ class Assembler:
         note = Note(name, (view,), int(kind is Kind.POP), f"#{stack}")
         return self._add(kind, note, places_of(view), target=stack, work=view.nbytes / 8)
 
-    def stamp(self, number: int) -> int:
-        """Store the number and the time, if the frame keeps a trace."""
-        return self._add(Kind.STAMP, Note("stamp", text=str(number)), target=number)
-
     def time(self) -> int:
         """Put the time into the log."""
         return self._add(Kind.TIME, Note("time"))

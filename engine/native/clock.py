@@ -1,4 +1,4 @@
-"""The clock of native stamps: the processor's counter where it runs evenly, else the system's monotonic clock.
+"""The clock of native logs: the processor's counter where it runs evenly, else the system's monotonic clock.
 
 The counter costs half of what the clock costs.  It is trusted where Linux says that it neither changes its pace nor stops (the
 flags constant_tsc and nonstop_tsc); pace and origin are measured against `time.perf_counter_ns`.
@@ -85,17 +85,17 @@ class _Rate:
 _rate: _Rate | None = None
 
 
-def nanoseconds(stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Times of `time.perf_counter_ns` for what STAMP and TIME stored.
+def nanoseconds(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Times of `time.perf_counter_ns` for what TIME put into a log.
 
     The two clocks are compared anew if that was long ago: the nearer the moment, the less the pace matters.
     """
     global _rate
     read = _counter()
-    if read is None or not len(stamps):
-        return stamps
+    if read is None or not len(counts):
+        return counts
     rate = _rate
     if rate is None or time.perf_counter_ns() - rate.when > _LASTS:
         rate = _rate = _Rate(read)
-    times: npt.NDArray[np.int64] = rate.when + np.rint((stamps - rate.count) * rate.pace).astype(np.int64)
+    times: npt.NDArray[np.int64] = rate.when + np.rint((counts - rate.count) * rate.pace).astype(np.int64)
     return times

@@ -32,7 +32,7 @@ INSTRUCTION = np.dtype(
         ("strides", np.int64, OPERANDS),  # of the inner loop; of a CALL: end, grain
         ("depth", np.int32),  # loops around the inner one
         ("pool", np.int32),  # where in the pool the rest is
-        ("target", np.int64),  # a jump's; the number of a stack, stamp or escape
+        ("target", np.int64),  # a jump's; the number of a stack or escape
     ]
 )
 assert INSTRUCTION.itemsize == 128  # two cache lines
@@ -49,10 +49,6 @@ STATE = (
     "number",  # out: what ESCAPE says; the stack that is full or empty
     "stack_count",
     "stacks",  # address of the stacks' rows: address, bytes used, bytes there, bytes an element
-    "trace",  # address of pairs: number, time
-    "traced",  # pairs written
-    "traceable",  # pairs that there is room for
-    "dropped",  # stamps for which there was no room; below 0 the caller is asked for more
     "log",  # address of int64s: times and answers, in the order in which they came
     "logged",  # entries written
     "loggable",  # entries that there is room for
@@ -91,10 +87,9 @@ class Kind(IntEnum):
     POP = 18
     POP_POINTER = 19
     RESET = 20  # empty a stack
-    STAMP = 21
-    ESCAPE = 22
-    TIME = 23  # the time goes into the log
-    TEST = 24  # a bool goes into the log, as 0 or 1
+    ESCAPE = 21
+    TIME = 22  # the time goes into the log
+    TEST = 23  # a bool goes into the log, as 0 or 1
 
 
 class Status(IntEnum):
@@ -105,12 +100,11 @@ class Status(IntEnum):
     INTERRUPTED = 2  # the budget of jumps back is used up
     STACK_FULL = 3  # `number` says which; goes on once there is room
     STACK_EMPTY = 4
-    TRACE_FULL = 5
-    BUSY = 6  # another thread runs this state
+    BUSY = 5  # another thread runs this state
     BAD_INPUT = (
-        7  # the call's arrays are not what is wanted: their number, or one that is no ndarray or not aligned
+        6  # the call's arrays are not what is wanted: their number, or one that is no ndarray or not aligned
     )
-    LOG_FULL = 8  # goes on once there is room
+    LOG_FULL = 7  # goes on once there is room
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
-"""One run's share of a tape: the table of pointers, stacks, trace; and the runs themselves.
+"""One run's share of a tape: the table of pointers, stacks, log; and the runs themselves.
 
-Who owns what: the tape owns its code, its constants and the machine code it calls.  The frame owns table, stacks and trace,
+Who owns what: the tape owns its code, its constants and the machine code it calls.  The frame owns table, stacks and log,
 and holds a reference to every array that was bound, until its slot is bound again, whatever the tape does with the pointers
 meanwhile: a run begins with the pointers as bound.  What is bound by address alone (`bind_address`), the caller keeps alive.
 
@@ -31,7 +31,7 @@ Array = npt.NDArray[Any]
 
 _AT = {name: index for index, name in enumerate(STATE)}
 _BUDGET, _NUMBER, _RESUME = _AT["budget"], _AT["number"], _AT["resume"]
-_TRACED, _DROPPED, _LOGGED = _AT["traced"], _AT["dropped"], _AT["logged"]
+_LOGGED = _AT["logged"]
 
 _SLICE = 5e6  # ns that a tape may jump back before Python is asked
 _FIRST_BUDGET = 64
@@ -54,12 +54,11 @@ class EmptyStackError(InternalError):
 class Frame:
     """What one run at a time of a tape needs.  Several frames of one tape may run at once; one frame may not.
 
-    stamps: for how many stamps there is room at most (none: stamps cost a few nanoseconds and are dropped).
     log: how many times and answers are logged before somebody has to take them.
     stack_bytes: how large all stacks together may get; ResourceExhaustedError beyond.
     """
 
-    def __init__(self, tape: Tape, *, stamps: int = 0, log: int = 0, stack_bytes: int = 1 << 40) -> None:
+    def __init__(self, tape: Tape, *, log: int = 0, stack_bytes: int = 1 << 40) -> None:
         self.tape = tape
         count = len(tape.slots)
         self.bound: npt.NDArray[np.int64] = np.zeros(count, np.int64)
@@ -70,8 +69,6 @@ class Frame:
         self._stack_buffers: list[Array | None] = [None] * len(tape.stacks)
         for row, size in zip(self._stacks, tape.stacks):
             row[3] = size
-        self._most_stamps = stamps
-        self._trace = np.zeros((min(stamps, 1024), 2), np.int64)
         self._log = np.zeros(log, np.int64)
         self._scratch = np.zeros(max(tape.arguments, 1), np.int64)
         self._inputs = np.array(tape.inputs or (0,), np.int64)
@@ -86,9 +83,6 @@ class Frame:
             "stack_count": len(tape.stacks),
             "budget": self._budget,
             "stacks": address_of(self._stacks),
-            "trace": address_of(self._trace),
-            "traceable": len(self._trace),
-            "dropped": -1 if stamps else 0,
             "log": address_of(self._log),
             "loggable": log,
             "clock": clock.native(),
@@ -214,8 +208,6 @@ class Frame:
                 escape(number)
             elif status == Status.STACK_FULL:
                 self._grow_stack(int(state[_NUMBER]))
-            elif status == Status.TRACE_FULL:
-                self._grow_trace()
             elif status == Status.LOG_FULL:
                 if full is None:
                     raise InternalError(None, None, "The log of a native tape is full, and nobody takes it.")
@@ -276,30 +268,10 @@ class Frame:
         row[1] = 0
         return np.zeros(0, np.uint8) if buffer is None else buffer[:used].copy()
 
-    # The trace.
-
-    def _grow_trace(self) -> None:
-        have = len(self._trace)
-        if have >= self._most_stamps:
-            self._state[_DROPPED] = 0
-            return
-        wider = np.zeros((min(2 * have, self._most_stamps), 2), np.int64)
-        wider[:have] = self._trace
-        self._trace = wider
-        self._state[_AT["trace"]], self._state[_AT["traceable"]] = address_of(wider), len(wider)
+    # The log.
 
     def take_log(self) -> npt.NDArray[np.int64]:
         """What the log has, as the machine put it there (`engine.native.clock` makes times of it); it is empty then."""
         taken = self._log[: int(self._state[_LOGGED])].copy()
         self._state[_LOGGED] = 0
         return taken
-
-    def take_stamps(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
-        """The stamps since they were last taken: their numbers, their times (ns, of `time.perf_counter_ns`), how many were
-        dropped."""
-        count = int(self._state[_TRACED])
-        taken = self._trace[:count].copy()
-        dropped = max(0, int(self._state[_DROPPED]))
-        self._state[_TRACED] = 0
-        self._state[_DROPPED] = -1 if self._most_stamps else 0
-        return taken[:, 0], clock.nanoseconds(taken[:, 1]), dropped

@@ -280,27 +280,6 @@ def _reset(w: _Writer) -> None:
     w.next()
 
 
-def _stamp(w: _Writer) -> None:
-    traced = w.state("traced")
-    count = w.load("i64", traced)
-    w.fork(
-        w.value(f"icmp slt i64 {count}, {w.load('i64', w.state('traceable'))}"), "stamp.room", "stamp.full"
-    )
-    w.label("stamp.full")
-    dropped = w.load("i64", w.state("dropped"))
-    w.fork(w.value(f"icmp slt i64 {dropped}, 0"), "stamp.ask", "stamp.drop")
-    w.label("stamp.drop")
-    w.store("i64", w.add(dropped, 1), w.state("dropped"))
-    w.next()
-    w.label("stamp.ask")
-    w.leave(Status.TRACE_FULL, "%ip")
-    w.label("stamp.room")
-    pair = w.element(w.load("ptr", w.state("trace")), w.value(f"shl i64 {count}, 1"))
-    w.store("i64", w.get("target"), pair)
-    w.store("i64", w.add(count, 1), traced)
-    _put_time(w, "stamp", w.element(pair, 1))
-
-
 def _put_time(w: _Writer, name: str, place: str) -> None:
     """The time goes to an address, and the machine on."""
     clock = w.load("ptr", w.state("clock"))
@@ -367,7 +346,6 @@ _EMITTERS: dict[Kind, Callable[[_Writer], None]] = {
     Kind.POP: _pop(pointer=False),
     Kind.POP_POINTER: _pop(pointer=True),
     Kind.RESET: _reset,
-    Kind.STAMP: _stamp,
     Kind.ESCAPE: _escape,
     Kind.TIME: _time,
     Kind.TEST: _test,

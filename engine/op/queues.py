@@ -36,13 +36,19 @@ BLOCKING = frozenset(
 
 
 class Blocked(Exception):
-    """The operation has to wait for `queue`, which was at `ticks`; it has changed nothing."""
+    """The operation has to wait for `queue`, and has changed nothing.
 
-    def __init__(self, queue: Queue, reason: str) -> None:
+    who: what names it there (`Queue.register`).  wants: for how many elements it waits; 0: it brings `brings` of them, and waits
+    for room.
+    """
+
+    def __init__(self, queue: Queue, who: Any, reason: str, *, wants: int = 0, brings: int = 0) -> None:
         super().__init__(reason)
         self.queue = queue
-        self.ticks = queue.ticks
+        self.who = who
         self.reason = reason
+        self.wants = wants
+        self.brings = brings
 
 
 # Making one.
@@ -137,19 +143,15 @@ def _enqueue(k: Any, queue: Queue, elements: list[Element]) -> tuple[()]:
         state, options = queue.value, queue.options
         if state.closed and (state.cancelled or who not in queue.pending):
             if who in queue.pending:
-                queue.pending.discard(who)
                 raise errors.CancelledError(None, None, "Enqueue operation was cancelled")
             raise errors.CancelledError(None, None, f"{options.kind} '{queue.name}' is closed.")
-        size = len(state.elements)
-        room = queue.room
-        # More elements than ever fit go in together when the queue is empty, instead of one by one as room is made.
-        if options.capacity >= 0 and room < size + len(elements) and (size or len(elements) <= room):
-            queue.pending.add(who)
+        if not queue.takes(len(elements)):
             raise Blocked(
                 queue,
-                f"room for {len(elements)} in {options.kind} '{queue.name}', which holds {size} of {options.capacity}",
+                who,
+                f"room for {len(elements)} in {options.kind} '{queue.name}', which holds {queue.size} of {options.capacity}",
+                brings=len(elements),
             )
-        queue.pending.discard(who)
         held = (*state.elements, *elements)
         if options.kind == "PriorityQueue":
             in_order = list(state.elements)
@@ -233,11 +235,12 @@ def _dequeue(k: Any, queue: Queue, count: int, at_least: int) -> list[Element]:
         behind = 0 if state.closed else options.least
         if size < count + behind:
             if not state.closed:
-                queue.want(who, count + behind)
                 kept = f", of which {behind} have to stay" if behind else ""
                 raise Blocked(
                     queue,
+                    who,
                     f"{count} element{'s' * (count != 1)} in {options.kind} '{queue.name}', which holds {size}{kept}",
+                    wants=count + behind,
                 )
             if size < max(at_least, 1):
                 raise errors.OutOfRangeError(
@@ -247,7 +250,6 @@ def _dequeue(k: Any, queue: Queue, count: int, at_least: int) -> list[Element]:
                     f"(requested {count}, current size {size})",
                 )
             count = size
-        queue.wanted.pop(who, None)
         if options.kind == "RandomShuffleQueue":
             taken, state = _draw(k, queue, state, count)
         else:

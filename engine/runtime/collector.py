@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,10 +13,12 @@ import numpy as np
 
 from engine.observe import (
     Allocation,
+    Descents,
     Executions,
     FrameEvent,
     Health,
     Observer,
+    Override,
     ResourceWrite,
     StepInfo,
     Tokens,
@@ -58,6 +61,8 @@ class Collector:
         self._transfers: list[tuple[int, Transfer]] = []
         self._allocations: list[Allocation] = []
         self._in_use: dict[str, int] = {}
+        self._overrides: list[Override] = []
+        self._descents: list[tuple[int, int]] = []
 
     def executed(
         self,
@@ -125,6 +130,27 @@ class Collector:
                 self._in_use[device.name] = in_use
                 self._allocations.append(Allocation(device.name, row, time.perf_counter_ns(), change, in_use))
 
+    def overridden(self, override: Override) -> None:
+        """Note a change made by hand, before the next execution."""
+        with self._lock:
+            row = self._first + len(self._rows)
+            self._overrides.append(replace(override, row=row, at_ns=time.perf_counter_ns()))
+
+    def override_back(self, number: int) -> None:
+        """The last override, of that number, has been taken back."""
+        with self._lock:
+            if self._overrides and self._overrides[-1].number == number:
+                self._overrides.pop()
+            else:  # it has been handed on
+                row = self._first + len(self._rows)
+                now = time.perf_counter_ns()
+                self._overrides.append(Override(number, row, "", "", at_ns=now, taken_back=True))
+
+    def descends(self, number: int) -> None:
+        """Note that the last execution descends from the override of that number."""
+        with self._lock:
+            self._descents.append((self._first + len(self._rows) - 1, number))
+
     def retract(self) -> None:
         """Forget the last execution, which has been undone (if it has not been handed on yet)."""
         with self._lock:
@@ -139,6 +165,7 @@ class Collector:
             self._writes = [write for write in self._writes if write.row < row]
             self._transfers = [entry for entry in self._transfers if entry[0] < row]
             self._allocations = [each for each in self._allocations if each.row < row]
+            self._descents = [each for each in self._descents if each[0] < row]
 
     def begin(self) -> None:
         for observer in self.observers:
@@ -180,6 +207,13 @@ class Collector:
         if self._allocations:
             self._tell("allocations", tuple(self._allocations))
             self._allocations = []
+        if self._overrides:
+            self._tell("overrides", tuple(self._overrides))
+            self._overrides = []
+        if self._descents:
+            row, override = np.array(self._descents, np.int64).T
+            self._tell("descents", Descents(row.copy(), override.copy()))
+            self._descents = []
         if self._health:
             self._tell("health", health_batch(self._health), TraceLevel.VALUES)
             self._health = []

@@ -50,7 +50,7 @@ class Sequential:
             try:
                 outcome = execute(activation)
             except Blocked as blocked:
-                step.park(activation, blocked)
+                queue.extend(step.park(activation, blocked))
                 continue
             queue.extend(finish(activation, outcome).run)
             countdown -= 1

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.observe import Executions, Health, Observer, StepInfo, TraceLevel
+from engine.observe import Executions, Health, Observer, Override, StepInfo, TraceLevel
 
 if TYPE_CHECKING:
     from engine.passes.stage import Stage, StageNode
 
 MODELLED = " (modelled)"
+BY_HAND = "changed by hand"
 DEFAULT_DEVICE = "/job:localhost/replica:0/task:0/device:CPU:0"
 
 
@@ -61,6 +62,36 @@ def run_metadata(
     return message
 
 
+def add_overrides(
+    message: Any, overrides: Iterable[Override], *, started_ns: int, started_unix_ns: int
+) -> None:
+    """Put what was changed by hand into a RunMetadata: records of no duration, on a device of their own.
+
+    What was taken back is left out.
+    """
+    from tensorboard.compat.proto.step_stats_pb2 import NodeExecStats
+
+    told = list(overrides)
+    back = {each.number for each in told if each.taken_back}
+    records = []
+    for each in told:
+        if each.number in back:
+            continue
+        nanos = each.at_ns + started_unix_ns - started_ns
+        records.append(
+            NodeExecStats(
+                node_name=f"{BY_HAND} {each.number}",
+                timeline_label=each.text,
+                all_start_micros=nanos // 1000,
+                all_start_nanos=nanos,
+                op_end_rel_micros=1,
+                all_end_rel_micros=1,
+            )
+        )
+    if records:
+        message.step_stats.dev_stats.add(device=BY_HAND, node_stats=records)
+
+
 def rows_by_device(stage: Stage, batch: Executions) -> list[tuple[str, Any]]:
     """(device, indices of the batch's rows that ran on it); in a batch of one device, that one and all rows."""
     if batch.device:
@@ -97,9 +128,13 @@ class MetadataObserver(Observer):
         self.level = TraceLevel.VALUES if statistics else TraceLevel.TIMES
         self._executions: list[Executions] = []
         self._health: list[Health] = []
+        self._overrides: list[Override] = []
 
     def executions(self, step: StepInfo, batch: Executions) -> None:
         self._executions.append(batch)
+
+    def overrides(self, step: StepInfo, batch: tuple[Override, ...]) -> None:
+        self._overrides.extend(batch)
 
     def health(self, step: StepInfo, batch: Health) -> None:
         self._health.append(batch)
@@ -112,6 +147,9 @@ class MetadataObserver(Observer):
             started_ns=step.started_ns,
             started_unix_ns=step.started_unix_ns,
             modelled=[device.name for device in step.devices if device.modelled],
+        )
+        add_overrides(
+            filled, self._overrides, started_ns=step.started_ns, started_unix_ns=step.started_unix_ns
         )
         if self._graphs:
             filled.partition_graphs.extend(partition_graphs(step.stage))

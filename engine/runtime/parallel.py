@@ -144,7 +144,7 @@ class _Run:
                 bound = self._bound[activation.item.index]
                 with self._lock:
                     if outcome is None:
-                        step.park(activation, blocked)
+                        self._hand_out(step.park(activation, blocked))
                     else:
                         if outcome.outputs is not None:
                             costs.note(bound, outcome.end_ns - outcome.start_ns)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 from engine.passes.stage import Stage, StageNode
@@ -293,19 +292,6 @@ class Program:
             frame.pending.append(
                 2 * item.n_control + 1 if item.flow == MERGE else item.n_inputs + item.n_control
             )
-
-    @cached_property
-    def plain(self) -> list[bool]:
-        """By index, whether taking an item's event back is the opposite of delivering its outputs.
-
-        It is not for what changes frames, nor where a Merge is reached, at which not every token counts.
-        """
-        return [
-            item.flow not in (ENTER, EXIT, NEXT_ITERATION)
-            and not any(target.flow == MERGE for edges in item.data_out for target, _ in edges)
-            and not any(target.flow == MERGE for target in item.control_out)
-            for item in self.items
-        ]
 
     def describe(self, item: Item) -> dict[str, Any]:
         """Plain facts about an item, for views."""

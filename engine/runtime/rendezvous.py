@@ -112,6 +112,11 @@ class Rendezvous(Keyed):
             self._waiting.clear()
         return since
 
+    def forget_error(self) -> None:
+        """Be as before `abort`, for a step that is looked at once more; nobody waits."""
+        with self.lock:
+            self._error = None
+
     def abort(self, error: errors.OpError) -> None:
         """Let every send and receive from now on raise `error`, and tell those that wait; a second abort does nothing."""
         with self.lock:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Resource:
     """A named thing with a state.
 
-    `value` is never changed in place; `version` counts the writes; hold `lock` around a read that a write depends on.
+    `value` is never changed in place, and was `fresh` at first; `version` counts the writes; hold `lock` around a read that a
+    write depends on.
     """
 
     kind = "resource"
@@ -34,7 +35,7 @@ class Resource:
     def __init__(self, container: str, name: str, value: Any = None) -> None:
         self.container = container
         self.name = name
-        self.value = value
+        self.value = self.fresh = value
         self.version = 0
         self.lock = threading.RLock()
 
@@ -42,6 +43,11 @@ class Resource:
         """Become what it was before `record`, the last write."""
         self.value = record.old
         self.version = record.old_version
+
+    def repeat(self, record: Write) -> None:
+        """Become what `record` made of it, once more; it is what it was before."""
+        self.value = record.new
+        self.version = record.old_version + 1
 
     def __repr__(self) -> str:
         return f"<{self.kind} '{self.name}' version {self.version}>"
@@ -168,6 +174,7 @@ class TensorArrayOptions:
     sums: bool = False
 
 
+STEP = "_step_"  # what the names of containers begin with that live no longer than a step
 NO_KEY: Any = object()
 MISSING: Any = object()
 
@@ -266,6 +273,37 @@ class ResourceManager:
         resource = record.resource
         with resource.lock:
             resource.restore(record)
+
+    def redo(self, record: Write) -> None:
+        """Make a write once more that was taken back.  Not for one item of many (`write_item`)."""
+        resource = record.resource
+        with resource.lock:
+            resource.repeat(record)
+
+    def lasting(self) -> list[Resource]:
+        """The resources that outlive a step."""
+        with self._lock:
+            return [
+                each
+                for container, resources in self._containers.items()
+                if not container.startswith(STEP)
+                for each in resources.values()
+            ]
+
+    def contents(self, container: str) -> dict[str, Resource]:
+        """What a container has, by name: the mapping itself, which it keeps if the container is forgotten."""
+        with self._lock:
+            return self._containers.setdefault(container, {})
+
+    def put_back(self, container: str, contents: dict[str, Resource]) -> None:
+        """Let a container be what `contents` gave of it."""
+        with self._lock:
+            self._containers[container] = contents
+
+    def adopt(self, resource: Resource) -> None:
+        """Have a resource again that was forgotten, as the last of its container."""
+        with self._lock:
+            self._containers.setdefault(resource.container, {})[resource.name] = resource
 
     def made_since(self, count: int, container: str) -> tuple[Resource, ...]:
         """The resources of `container` but for its first `count`, in the order in which they were made."""

@@ -196,16 +196,50 @@ class Instructions(NamedTuple):
 #
 # `given` is what `outputs_of` makes outputs of: the outputs, or the only one; None if all are dead.  `order` is the activation's
 # among those outstanding.  `held` and `second` are the first two tokens that it consumed, or `held` is the list of all if there
-# are more than two.  `log` has the changes that are not simply the opposite of delivering its outputs, flat as well (target, key,
-# what was there); None if there are none.  `released` is how many activations became ready.
+# are more than two.  `released` is how many activations became ready.
+#
+# `log` says what has happened to frames and iterations, and is None where nothing has: for each such thing, in order
+#
+#     what, level, offset, more
+#
+# `level` says to which frame: 0 is the event's own, 1 the one around it, and so on; -1 the one that an Enter leads to, which is
+# then `more` or the second of `more`.  Iterations are counted from the one of the event, or the one that leads to it.  So what
+# happens in each iteration of a loop is the same, and is one tuple that all the events share.  What an event has delivered is not
+# written down: it is the opposite of delivering it, done in the opposite order (`DELIVERED` says when).
+#
+# Of a change from outside (`amend`), `log` has what was there: for each change target, key, old value.
 STRIDE = 9
-_ORDER, _LOG = 4, 7  # where these two are in an event
+_ORDER, LOG = 4, 7  # where these two are in an event
 AMENDED = -1  # the `order` of a change from outside, which nothing was outstanding for
+_OP = 4  # items of the log for one thing
 _new_tuple: Any = tuple.__new__
-_CONTAINERS = (list, dict)
-_POP = object()  # journal marks: undo an append, undo a clear, undo a new key
-_REFILL = object()
-_DELETE = object()
+_SHARED = 256  # logs and ends of iterations that are remembered, so that others can share them
+# What happens: an Enter's frame begins; is no longer dead; an Exit's deadness is kept for later; an iteration is held back (the
+# first token for it, or another); begins (`more`: dead Exits that were kept so far, and the tokens that were held back); ends
+# (`more`: what is left of it); a frame ends; the event's outputs are delivered.
+FRAME_BEGAN, REVIVED, KEPT, DEFERRED, DEFERRED_MORE, BEGAN, ENDED, FRAME_ENDED, DELIVERED = range(9)
+_KEPT = (KEPT, 0, 0, None)
+_DELIVERED = (DELIVERED, 0, 0, None)
+
+
+class Left:
+    """What is left of an iteration that has ended, if it is no more than pending and dead counts, and DEAD in some slots."""
+
+    __slots__ = ("dead", "pending", "slots")
+
+    def __init__(self, pending: list[int], dead: dict[int, int], slots: tuple[int, ...]) -> None:
+        self.pending = pending
+        self.dead = dead
+        self.slots = slots
+
+    def iteration(self, spec: FrameSpec) -> Iteration:
+        """The iteration as it was."""
+        found = Iteration(spec)
+        found.pending = self.pending.copy()
+        found.dead = self.dead.copy()
+        for slot in self.slots:
+            found.inputs[slot] = DEAD
+        return found
 
 
 def outputs_of(item: Item, given: Any) -> Sequence[Any] | None:
@@ -234,9 +268,16 @@ class ExecutorState:
         self.frames: dict[tuple[int, int, int], Frame] = {}
         self.outstanding: dict[Activation, int] = {}
         self.journal: list[Any] | None = [] if record else None
-        self._plain = program.plain if record else []
         self._report_tokens = tokens
-        self._log: list[Any] | None = None
+        self.tells = (
+            True  # whether changes of frames are among the instructions; the journal has them in any case
+        )
+        self._log: tuple[Any, ...] | None = () if record else None  # of the event that is under way
+        self._unshared = False  # whether that log is for this event alone
+        self._amended = False  # whether tokens have been changed from outside
+        self._logs: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._ends: dict[Any, Left] = {}
+        self._usual: dict[FrameSpec, Left] = {}  # how iterations ended last
         self._next_frame = 1
         self._next_ready = 0
         self._run: list[Activation] = []
@@ -284,6 +325,16 @@ class ExecutorState:
     def apply(self, event: Finished) -> Instructions:
         """An activation has finished.  Raises KeyError if it was not outstanding."""
         activation, outputs = event
+        run = self.advance(activation, outputs)
+        result: Instructions = _new_tuple(Instructions, (run, self._changes, self._tokens))
+        if self._changes:
+            self._changes = []
+        if self._tokens:
+            self._tokens = []
+        return result
+
+    def advance(self, activation: Activation, outputs: Sequence[Any] | None) -> list[Activation]:
+        """As `apply`, but gives the activations to run alone; what else follows is among the next instructions (see `tells`)."""
         item, frame, number = activation
         order = self.outstanding.pop(activation)
         iteration = frame.iterations[number]
@@ -305,8 +356,6 @@ class ExecutorState:
                 held = inputs[start : start + count]
             for slot in range(start, start + count):
                 inputs[slot] = ABSENT
-        if journal is not None and not self._plain[item.index]:
-            self._log = []
         flow = item.flow
         if flow == ENTER:
             self._enter(item, frame, number, outputs)
@@ -316,18 +365,36 @@ class ExecutorState:
             self._next_iteration(item, frame, number, outputs)
         else:
             self._propagate(item, frame, number, iteration, outputs)
-        if self._log is not None:
-            self._log += (iteration, "outstanding", iteration.outstanding)
         iteration.outstanding -= 1
         if iteration.outstanding == 0 and frame.parent is not None:
-            if journal is not None and self._log is None:
-                self._log = []
-            self._clean_up(frame, number)
+            if self._log is not None and not self._log:
+                self._log = _DELIVERED
+            self._clean_up(frame, number, 0, number)
+        run = self._run
+        self._run = []
         if journal is not None:
-            given = outputs if outputs is None or item.n_outputs != 1 else outputs[0]
-            journal += (item, frame, number, given, order, held, second, self._log, len(self._run))
-            self._log = None
-        return self._drain()
+            log = self._log
+            if log:
+                if len(log) > _OP or self._unshared:
+                    log = self._shared(log)
+                self._log = ()
+            else:
+                log = None
+            given = outputs[0] if outputs is not None and item.n_outputs == 1 else outputs
+            journal += (item, frame, number, given, order, held, second, log, len(run))
+        return run
+
+    def _shared(self, log: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What has been logged of an event; the same tuple as for other events where it says the same."""
+        if self._unshared:
+            self._unshared = False
+            return log
+        found = self._logs.get(log)
+        if found is None:
+            found = log
+            if len(self._logs) < _SHARED:
+                self._logs[log] = log
+        return found
 
     def amend(self, event: Finished, edits: Sequence[tuple[list[Any], int, Any]]) -> None:
         """Change tokens from outside, on record: each edit is a list of tokens, an index and what is to be there.
@@ -338,6 +405,7 @@ class ExecutorState:
         if self.journal is None:
             raise ValueError("this state keeps no journal; make it with record=True")
         log: list[Any] = []
+        self._amended = True
         for target, key, value in edits:
             log += (target, key, target[key])
             target[key] = value
@@ -358,8 +426,8 @@ class ExecutorState:
         return bool(self.journal and self.journal[_ORDER - STRIDE] == AMENDED)
 
     def last_is_plain(self) -> bool:
-        """Whether the last event has changed nothing but what delivering its outputs does."""
-        return not self.journal or self.journal[_LOG - STRIDE] is None
+        """Whether the last event has changed nothing but what delivering its outputs does; no frame and no iteration."""
+        return not self.journal or self.journal[LOG - STRIDE] is None
 
     def hand_over(self) -> None:
         """Keep the journal no longer: it is now of whoever else has it, and this state begins another."""
@@ -374,67 +442,141 @@ class ExecutorState:
             raise IndexError("there is no event to take back")
         item, frame, number, given, order, held, second, log, _ = self.journal[-STRIDE:]
         del self.journal[-STRIDE:]
-        outputs = given if order == AMENDED else outputs_of(item, given)
         activation = Activation(item, frame, number)
-        event = Finished(activation, outputs)
-        outstanding = len(self.outstanding)
-        for at in range(len(log) - 3, -1, -3) if log else ():
-            target, key, old = log[at : at + 3]
-            if key is _POP:
-                target.pop()
-            elif key is _REFILL:
-                target[:] = old
-            elif old is _DELETE:
-                del target[key]
-            elif isinstance(target, _CONTAINERS):
-                target[key] = old
-            else:
-                setattr(target, key, old)
         if order == AMENDED:
-            return event
+            for at in range(len(log) - 3, -1, -3):
+                target, key, old = log[at : at + 3]
+                target[key] = old
+            return Finished(activation, given)
+        outputs = outputs_of(item, given)
+        outstanding = len(self.outstanding)
+        for at in range(len(log) - _OP, -1, -_OP) if log else ():
+            what, level, offset, more = log[at : at + _OP]
+            if what == DELIVERED:
+                self._take_back_from(item, frame, number, outputs)
+            else:
+                self._undo_one(activation, what, level, offset, more)
+        if not log:
+            self._take_back_from(item, frame, number, outputs)
         iteration = frame.iterations[number]
-        if self._plain[item.index]:
-            self._take_back(item, frame, number, iteration, outputs)
-            iteration.outstanding += 1
+        iteration.outstanding += 1
         iteration.inputs[item.start : item.end] = _tokens(item, held, second)
         self._next_ready -= outstanding - len(self.outstanding)
         self.outstanding[activation] = order
-        return event
+        return Finished(activation, outputs)
 
-    def _take_back(
-        self, item: Item, frame: Frame, number: int, iteration: Iteration, outputs: Sequence[Any] | None
-    ) -> None:
-        """The opposite of `_propagate`, for an item of `Program.plain`, as long as nothing has happened since."""
-        pending, inputs, dead_counts = iteration.pending, iteration.inputs, iteration.dead
-        for slot_out, edges in enumerate(item.data_out):
+    def _take_back_from(self, item: Item, frame: Frame, number: int, outputs: Sequence[Any] | None) -> None:
+        """The opposite of delivering the outputs of an event, as long as nothing has happened since."""
+        flow = item.flow
+        if flow == ENTER:
+            assert item.child is not None
+            child = self.frames[frame.id, number, item.child.index]
+            child.pending_enters += 1
+            if not item.is_constant_enter:
+                self._take_back(item, child, 0, outputs)
+                return
+            child.invariants.pop()
+            for at in reversed(list(child.iterations)):
+                self._take_back(item, child, at, outputs)
+        elif flow == EXIT:
+            if outputs is not None:
+                assert frame.parent is not None
+                self._take_back(item, frame.parent, frame.parent_iteration, outputs)
+        elif flow == NEXT_ITERATION:
+            if outputs is not None:
+                self._take_back(item, frame, number + 1, outputs)
+        else:
+            self._take_back(item, frame, number, outputs)
+
+    def _undo_one(self, activation: Activation, what: int, level: int, offset: int, more: Any) -> None:
+        """Take one thing back that was logged of an event."""
+        item, own, own_number = activation
+        frame, begin = (own, own_number) if level == 0 else _level(activation, level, more)
+        if what == BEGAN:
+            exits, deferred = more[:2]
+            number = frame.count
+            for invariant, value in reversed(frame.invariants):
+                self._take_back(invariant, frame, number, None if value is DEAD else (value,))
+            for held, value in reversed(deferred):
+                self._take_back(held, frame, number, (value,))
+            frame.deferred[:0] = deferred
+            frame.dead_exits[:0] = exits
+            del frame.iterations[number]
+            frame.count = number - 1
+        elif what == ENDED:
+            left = more[0]
+            ended = left.iteration(frame.spec) if isinstance(left, Left) else left
+            later = list(frame.iterations.items())
+            frame.iterations.clear()  # the others are later ones: they are to come after it, as before
+            frame.iterations[begin + offset] = ended
+            frame.iterations.update(later)
+        elif what == FRAME_ENDED:
+            outer, at = frame.parent, frame.parent_iteration
+            assert outer is not None
+            outer.iterations[at].children += 1
+            for left_dead in reversed(frame.dead_exits):
+                self._take_back(left_dead, outer, at, None)
+            self.frames[outer.id, at, frame.spec.index] = frame
+        elif what == FRAME_BEGAN:
+            assert item.child is not None
+            own.iterations[own_number].children -= 1
+            del self.frames[own.id, own_number, item.child.index]
+            self._next_frame -= 1
+        elif what == REVIVED:
+            frame.live = False
+        elif what == KEPT:
+            frame.dead_exits.pop()
+        else:
+            frame.deferred.pop()
+
+    def _take_back(self, item: Item, frame: Frame, number: int, outputs: Sequence[Any] | None) -> None:
+        """The opposite of `_propagate`, as long as nothing has happened since."""
+        iteration = frame.iterations[number]
+        pending, inputs = iteration.pending, iteration.inputs
+        for target in reversed(item.control_out):
+            if target.flow == MERGE:
+                local = target.local
+                if pending[local] == 0 or (
+                    pending[local] == 1 and iteration.dead.get(local, 0) == target.n_inputs
+                ):
+                    self._unmake_ready(target, frame, number, iteration)
+                pending[local] += 2
+            else:
+                self._take_token(target, frame, number, iteration, outputs is None)
+        for slot_out in range(len(item.data_out) - 1, -1, -1):
+            edges = item.data_out[slot_out]
             dead = outputs is None or (bool(edges) and outputs[slot_out] is DEAD)
-            for target, slot in edges:
-                inputs[target.start + slot] = ABSENT
-                self._take_token(target, frame, number, iteration, pending, dead_counts, dead)
-        for target in item.control_out:
-            self._take_token(target, frame, number, iteration, pending, dead_counts, outputs is None)
+            for target, slot in reversed(edges):
+                at = target.start + slot
+                if target.flow != MERGE:
+                    inputs[at] = ABSENT
+                    self._take_token(target, frame, number, iteration, dead)
+                    continue
+                if inputs[at] is ABSENT:  # another live input had come before
+                    continue
+                inputs[at] = ABSENT
+                local = target.local
+                if not dead:
+                    if pending[local] == 0:
+                        self._unmake_ready(target, frame, number, iteration)
+                    pending[local] += 1
+                    continue
+                counts = iteration.dead
+                if pending[local] == 1 and (counts[local] == target.n_inputs or item.flow == ENTER):
+                    self._unmake_ready(target, frame, number, iteration)
+                _count_less(counts, local)
 
-    def _take_token(
-        self,
-        target: Item,
-        frame: Frame,
-        number: int,
-        iteration: Iteration,
-        pending: list[int],
-        dead_counts: dict[int, int],
-        dead: bool,
-    ) -> None:
-        local = target.local
+    def _take_token(self, target: Item, frame: Frame, number: int, iteration: Iteration, dead: bool) -> None:
+        pending, local = iteration.pending, target.local
         if pending[local] == 0:  # this was the token that made it ready
-            del self.outstanding[Activation(target, frame, number)]
-            iteration.outstanding -= 1
+            self._unmake_ready(target, frame, number, iteration)
         pending[local] += 1
         if dead:
-            count = dead_counts[local] - 1
-            if count:
-                dead_counts[local] = count
-            else:
-                del dead_counts[local]
+            _count_less(iteration.dead, local)
+
+    def _unmake_ready(self, item: Item, frame: Frame, number: int, iteration: Iteration) -> None:
+        del self.outstanding[Activation(item, frame, number)]
+        iteration.outstanding -= 1
 
     def consumed(self) -> list[Any]:
         """The tokens that the last event's activation had on its inputs.  Raises IndexError or ValueError as `undo` does."""
@@ -448,17 +590,26 @@ class ExecutorState:
     def _enter(self, item: Item, frame: Frame, number: int, outputs: Sequence[Any] | None) -> None:
         child = self._child(item, frame, number)
         if outputs is not None and not child.live:
-            self._set(child, "live", True)
+            child.live = True
+            if self._log is not None:
+                self._log += (REVIVED, -1, 0, child)
+                self._unshared = True
+        if self._log:
+            self._log += _DELIVERED
         if item.is_constant_enter:
             value = DEAD if outputs is None else outputs[0]
-            self._append(child.invariants, (item, value))
+            child.invariants.append((item, value))
             for at, iteration in list(child.iterations.items()):
                 self._propagate(item, child, at, iteration, outputs)
         else:
             self._propagate(item, child, 0, child.iterations[0], outputs)
-        self._set(child, "pending_enters", child.pending_enters - 1)
+        child.pending_enters -= 1
         if child.pending_enters == 0 and child.iterations[0].outstanding == 0:
-            self._clean_up(child, 0)
+            if self._log is not None:
+                if not self._log:
+                    self._log += _DELIVERED
+                self._unshared = True
+            self._clean_up(child, 0, -1, 0)
 
     def _child(self, item: Item, frame: Frame, number: int) -> Frame:
         spec = item.child
@@ -467,20 +618,23 @@ class ExecutorState:
         child = self.frames.get(key)
         if child is None:
             child = Frame(self._next_frame, spec, frame, number)
-            self._set(self, "_next_frame", self._next_frame + 1)
+            self._next_frame += 1
             self.frames[key] = child
             if self._log is not None:
-                self._log += (self.frames, key, _DELETE)
-            parent = frame.iterations[number]
-            self._set(parent, "children", parent.children + 1)
-            self._changes.append(Change(FrameChange.FRAME_BEGIN, child, 0))
-            self._changes.append(Change(FrameChange.ITERATION_BEGIN, child, 0))
+                self._log += (FRAME_BEGAN, -1, 0, child)
+                self._unshared = True
+            frame.iterations[number].children += 1
+            if self.tells:
+                self._changes.append(Change(FrameChange.FRAME_BEGIN, child, 0))
+                self._changes.append(Change(FrameChange.ITERATION_BEGIN, child, 0))
         return child
 
     def _exit(self, item: Item, frame: Frame, number: int, outputs: Sequence[Any] | None) -> None:
         if outputs is None:
             if number == frame.count:
-                self._append(frame.dead_exits, item)
+                frame.dead_exits.append(item)
+                if self._log is not None:
+                    self._log += _KEPT
             return
         outer = frame.parent
         assert outer is not None
@@ -492,41 +646,89 @@ class ExecutorState:
             return
         if number == frame.count:
             if len(frame.iterations) >= frame.spec.parallel_iterations:
-                if not frame.deferred:
+                if self._log is not None:
+                    self._log += (DEFERRED_MORE if frame.deferred else DEFERRED, 0, 1, None)
+                if self.tells and not frame.deferred:
                     self._changes.append(Change(FrameChange.ITERATION_DEFERRED, frame, number + 1))
-                self._append(frame.deferred, (item, outputs[0]))
+                frame.deferred.append((item, outputs[0]))
                 return
-            self._begin_iteration(frame)
+            self._begin_iteration(frame, 0, number)
+            if self._log is not None:
+                self._log += _DELIVERED
         self._propagate(item, frame, number + 1, frame.iterations[number + 1], outputs)
 
-    def _begin_iteration(self, frame: Frame) -> None:
-        """Begin the next iteration with the tokens held back for it and the loop's invariants."""
+    def _begin_iteration(self, frame: Frame, level: int, begin: int) -> None:
+        """Begin the next iteration with the tokens held back for it and the loop's invariants.
+
+        `level` and `begin`: how the log names the frame, and the iteration from which it counts.
+        """
         number = frame.count + 1
-        self._set(frame, "count", number)
+        frame.count = number
         iteration = frame.iterations[number] = Iteration(frame.spec)
+        deferred = tuple(frame.deferred)
         if self._log is not None:
-            self._log += (frame.iterations, number, _DELETE)
-        self._clear(frame.dead_exits)
-        self._changes.append(Change(FrameChange.ITERATION_BEGIN, frame, number))
-        deferred = list(frame.deferred)
-        self._clear(frame.deferred)
+            self._log += (
+                BEGAN,
+                level,
+                number - begin,
+                (tuple(frame.dead_exits), deferred, frame if level < 0 else None),
+            )
+            if deferred:
+                self._unshared = True
+        frame.dead_exits.clear()
+        frame.deferred.clear()
+        if self.tells:
+            self._changes.append(Change(FrameChange.ITERATION_BEGIN, frame, number))
         for item, value in deferred:
             self._propagate(item, frame, number, iteration, (value,))
         for item, value in frame.invariants:
             self._propagate(item, frame, number, iteration, None if value is DEAD else (value,))
 
-    def _clean_up(self, frame: Frame, number: int) -> None:
-        """End the iterations from `number` on that are done, and the frame if all are."""
+    def _clean_up(self, frame: Frame, number: int, level: int, begin: int) -> None:
+        """End the iterations from `number` on that are done, and the frame if all are.
+
+        `level` and `begin`: as for `_begin_iteration`.
+        """
         while number <= frame.count and self._is_done(frame, number):
             iteration = frame.iterations.pop(number)
             if self._log is not None:
-                self._log += (frame.iterations, number, iteration)
-            self._changes.append(Change(FrameChange.ITERATION_END, frame, number))
+                left = self._left_of(frame.spec, iteration)
+                self._log += (ENDED, level, number - begin, (left, frame if level < 0 else None))
+            if self.tells:
+                self._changes.append(Change(FrameChange.ITERATION_END, frame, number))
             number += 1
             if frame.deferred:
-                self._begin_iteration(frame)
+                self._begin_iteration(frame, level, begin)
         if not frame.iterations and frame.pending_enters == 0:
-            self._end_frame(frame)
+            self._end_frame(frame, level)
+
+    def _left_of(self, spec: FrameSpec, iteration: Iteration) -> Left | Iteration:
+        """What is to be kept of an iteration that has ended: as a rule an object that many of them share."""
+        if self._amended:  # what was there of a token that was changed is known by the list that it is in
+            self._unshared = True
+            return iteration
+        usual = self._usual.get(spec)
+        pending, dead = iteration.pending, iteration.dead
+        if usual is not None and pending == usual.pending and dead == usual.dead:
+            return usual
+        slots = [slot for slot, token in enumerate(iteration.inputs) if token is not ABSENT]
+        if not all(iteration.inputs[slot] is DEAD for slot in slots):
+            self._unshared = True
+            return iteration
+        key = (spec.index, *pending, *dead.items(), *slots)
+        found = self._ends.get(key)
+        if found is None:
+            found = Left(pending, dead, tuple(slots))
+            if len(self._ends) < _SHARED:
+                self._ends[key] = found
+            # Where the same counts say that no token is left: all have run, or nothing has arrived, and no Merge has a DEAD one.
+            if not slots and all(
+                pending[item.local] in (0, spec.pending[item.local])
+                and not (item.flow == MERGE and item.local in dead)
+                for item in spec.items
+            ):
+                self._usual[spec] = found
+        return found
 
     @staticmethod
     def _is_done(frame: Frame, number: int) -> bool:
@@ -535,27 +737,27 @@ class ExecutorState:
             return False
         return frame.pending_enters == 0 if number == 0 else number - 1 not in frame.iterations
 
-    def _end_frame(self, frame: Frame) -> None:
+    def _end_frame(self, frame: Frame, level: int) -> None:
         outer = frame.parent
         assert outer is not None
         at = frame.parent_iteration
         key = (outer.id, at, frame.spec.index)
         del self.frames[key]
         if self._log is not None:
-            self._log += (self.frames, key, frame)
-        self._changes.append(Change(FrameChange.FRAME_END, frame, frame.count))
+            self._log += (FRAME_ENDED, level, 0, frame if level < 0 else None)
+        if self.tells:
+            self._changes.append(Change(FrameChange.FRAME_END, frame, frame.count))
         iteration = outer.iterations[at]
         for item in frame.dead_exits:
             self._propagate(item, outer, at, iteration, None)
-        self._set(iteration, "children", iteration.children - 1)
+        iteration.children -= 1
         if outer.parent is not None and iteration.outstanding == 0:
-            self._clean_up(outer, at)
+            self._clean_up(outer, at, level + 1, at)
 
     def _propagate(
         self, item: Item, frame: Frame, number: int, iteration: Iteration, outputs: Sequence[Any] | None
     ) -> None:
         """Deliver the outputs of `item` to its successors, in this iteration of this frame."""
-        log = self._log
         pending, inputs, dead_counts = iteration.pending, iteration.inputs, iteration.dead
         all_dead = outputs is None
         slot_out = -1
@@ -569,13 +771,10 @@ class ExecutorState:
                 local = target.local
                 if self._report_tokens:
                     self._tokens.append(Delivered(slot_out, target, slot, frame, number, dead))
-                if log is not None:
-                    at = target.start + slot
-                    log += (pending, local, pending[local], inputs, at, inputs[at])
                 if target.flow == MERGE:
                     if dead:
                         inputs[target.start + slot] = DEAD
-                        self._count_dead(dead_counts, local)
+                        _count_dead(dead_counts, local)
                         # A loop's Merge waits for no NextIteration if what would enter the loop is dead.
                         if pending[local] == 1 and (
                             dead_counts[local] == target.n_inputs or item.flow == ENTER
@@ -589,7 +788,7 @@ class ExecutorState:
                     continue
                 inputs[target.start + slot] = value
                 if dead:
-                    self._count_dead(dead_counts, local)
+                    _count_dead(dead_counts, local)
                 pending[local] -= 1
                 if pending[local] == 0:
                     self._make_ready(target, frame, number, iteration)
@@ -597,8 +796,6 @@ class ExecutorState:
             local = target.local
             if self._report_tokens:
                 self._tokens.append(Delivered(-1, target, -1, frame, number, all_dead))
-            if log is not None:
-                log += (pending, local, pending[local])
             if target.flow == MERGE:
                 pending[local] -= 2
                 if pending[local] == 0 or (
@@ -607,7 +804,7 @@ class ExecutorState:
                     self._make_ready(target, frame, number, iteration)
                 continue
             if all_dead:
-                self._count_dead(dead_counts, local)
+                _count_dead(dead_counts, local)
             pending[local] -= 1
             if pending[local] == 0:
                 self._make_ready(target, frame, number, iteration)
@@ -616,41 +813,10 @@ class ExecutorState:
         activation = _new_tuple(
             Activation, (item, frame, number)
         )  # past the named tuple's own, slower, constructor
-        if self._log is not None:
-            # fmt: off
-            self._log += (
-                self.outstanding, activation, _DELETE,
-                iteration, "outstanding", iteration.outstanding,
-            )
-            # fmt: on
         self.outstanding[activation] = self._next_ready
         self._next_ready += 1
         iteration.outstanding += 1
         self._run.append(activation)
-
-    # Journalled changes.
-
-    def _count_dead(self, counts: dict[int, int], local: int) -> None:
-        count = counts.get(local, 0)
-        if self._log is not None:
-            self._log += (counts, local, count if count else _DELETE)
-        counts[local] = count + 1
-
-    def _set(self, target: Any, name: str, value: Any) -> None:
-        if self._log is not None:
-            self._log += (target, name, getattr(target, name))
-        setattr(target, name, value)
-
-    def _append(self, items: list[Any], item: Any) -> None:
-        if self._log is not None:
-            self._log += (items, _POP, None)
-        items.append(item)
-
-    def _clear(self, items: list[Any]) -> None:
-        if items:
-            if self._log is not None:
-                self._log += (items, _REFILL, list(items))
-            items.clear()
 
     def _drain(self) -> Instructions:
         result: Instructions = _new_tuple(Instructions, (self._run, self._changes, self._tokens))
@@ -672,6 +838,66 @@ class ExecutorState:
                         tokens = iteration.inputs[item.start : item.end]
                         if left > 0 and any(token is not ABSENT for token in tokens) or 0 < left < full:
                             yield activation, tokens
+
+
+def _level(activation: Activation, level: int, more: Any) -> tuple[Frame, int]:
+    """The frame that a log means by `level`, and the iteration from which it counts there."""
+    _, frame, number = activation
+    if level < 0:
+        child: Frame = more[-1] if isinstance(more, tuple) else more
+        return child, 0
+    for _ in range(level):
+        assert frame.parent is not None
+        frame, number = frame.parent, frame.parent_iteration
+    return frame, number
+
+
+def things_of(log: Sequence[Any]) -> Iterator[tuple[int, int, int, Any]]:
+    """The things that an event's log says: what, level, offset, more."""
+    for at in range(0, len(log), _OP):
+        yield log[at], log[at + 1], log[at + 2], log[at + 3]
+
+
+def is_told(log: Sequence[Any]) -> bool:
+    """Whether an event's log says anything that `changes_of` tells."""
+    return any(log[at] in _TOLD for at in range(0, len(log), _OP))
+
+
+def changes_of(item: Item, frame: Frame, number: int, log: Sequence[Any] | None) -> list[Change]:
+    """What an event has changed of frames and iterations, told from what the journal has of it; not of a change from outside."""
+    found: list[Change] = []
+    activation = Activation(item, frame, number)
+    for at in range(0, len(log) if log is not None else 0, _OP):
+        assert log is not None
+        what, level, offset, more = log[at : at + _OP]
+        if what in _TOLD:
+            where, begin = _level(activation, level, more)
+            if what == FRAME_BEGAN:
+                found.append(_new_tuple(Change, (FrameChange.FRAME_BEGIN, where, 0)))
+            count = where.count if what == FRAME_ENDED else begin + offset
+            found.append(_new_tuple(Change, (_TOLD[what], where, count)))
+    return found
+
+
+_TOLD = {
+    FRAME_BEGAN: FrameChange.ITERATION_BEGIN,
+    DEFERRED: FrameChange.ITERATION_DEFERRED,
+    BEGAN: FrameChange.ITERATION_BEGIN,
+    ENDED: FrameChange.ITERATION_END,
+    FRAME_ENDED: FrameChange.FRAME_END,
+}
+
+
+def _count_dead(counts: dict[int, int], local: int) -> None:
+    counts[local] = counts.get(local, 0) + 1
+
+
+def _count_less(counts: dict[int, int], local: int) -> None:
+    count = counts[local] - 1
+    if count:
+        counts[local] = count
+    else:
+        del counts[local]
 
 
 def check_finished(state: ExecutorState) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from engine.observe import StepInfo
+from engine.observe import Override, StepInfo
 from engine.op.queues import Blocked
 from engine.passes.stage import StageNode
 from engine.runtime import diagnosis
@@ -16,7 +16,7 @@ from engine.runtime.context import StepContext
 from engine.runtime.executable import Executable
 from engine.runtime.failures import about_shapes, explain, in_fused
 from engine.runtime.program import MERGE, RECV, SEND, Item
-from engine.runtime.queues import Waiting, wait
+from engine.runtime.queues import Waits, wait
 from engine.runtime.resources import ResourceManager, Write
 from engine.runtime.state import ABSENT, DEAD, Activation, ExecutorState, Finished, Instructions
 from engine.runtime.transfers import Transfers
@@ -43,9 +43,9 @@ class StepRun:
 
     `execute` runs an activation's kernel and `finish` moves the state machine; both `begin` and `finish` give the activations
     that may run now.  A `_Recv` whose tensor has not been sent is not among them: it is parked, and comes with what follows
-    from its `_Send`.  What has to wait for a queue makes `execute` raise `Blocked`, and is put aside (`park`) until the queue has
-    changed: `finish` and `awaited` give it again.  `undo` takes the last `finish` back, with the resources it changed (if made
-    with `record`).  What a step gives is in `context.results`.
+    from its `_Send`.  What has to wait for a queue makes `execute` raise `Blocked`, and is put aside (`park`) until the queue
+    allows it: `finish`, `park` and `awaited` give it again.  `undo` takes the last `finish` back, with the resources it changed
+    and what has begun to wait since (if made with `record`).  What a step gives is in `context.results`.
 
     `execute` may be called from several threads at once, `begin`, `finish` and `undo` by one at a time.
     """
@@ -77,9 +77,18 @@ class StepRun:
         self.transfers: Transfers | None = None
         if self.program.has_transfers:
             self.transfers = Transfers(executable.routes, resources, context.container)
-        self.blocked: dict[Activation, Waiting] = {}  # what waits for a queue
-        # For each event in the state's journal what was written to resources with it.
+        self.waits = Waits(record)
+        self.blocked, self._tried = (
+            self.waits.parked,
+            self.waits.tried,
+        )  # what waits for a queue, and what had to
+        # For each event in the state's journal what was written to resources with it; and how many are no longer there.
         self.written: list[Sequence[Write]] | None = [] if record else None
+        self.overrides: list[int] = []  # the numbers of the changes that were made from outside, in order
+        self._forgotten = 0
+        self.half_done: Sequence[
+            Write
+        ] = ()  # what the last execution wrote before it failed, if made with `record`
 
     @property
     def ready(self) -> list[Activation]:
@@ -102,9 +111,12 @@ class StepRun:
     def execute(self, activation: Activation) -> Outcome:
         """Run the activation's kernel on the tokens that have arrived; a dead one runs nothing.
 
-        Raises OpError, attached to the node, if the kernel fails, and Blocked if it has to wait for a queue.
+        Raises OpError, attached to the node, if the kernel fails, and Blocked if it has to wait for a queue.  What a kernel wrote
+        before it failed stays until something executes or is taken back.
         """
         self.current = activation
+        if self.half_done:
+            self.forget_failed()
         item, frame, number = activation
         state = self.state
         start = _now()
@@ -127,6 +139,8 @@ class StepRun:
         except Blocked:
             raise
         except Exception as raised:
+            if self.written is not None:
+                self.half_done = k.writes
             error, node = in_fused(raised, item.node)
             told = error if bound.stateful else about_shapes(error)
             raise explain(told, node) from (error.__cause__ if isinstance(told, errors.OpError) else error)
@@ -181,57 +195,80 @@ class StepRun:
             collector.followed(row, instructions.changes, instructions.tokens)
         if self.transfers is not None:
             self.transfers.settle(instructions.run)
-        if self.blocked:
-            instructions.run.extend(self._unblocked())
+        if self._tried:
+            if activation in self._tried:
+                self.waits.done(activation, self._events)
+            instructions.run.extend(self.waits.allowed(self._events))
         return instructions
 
     @property
     def is_alone(self) -> bool:
         """Whether to `finish` is to move the state machine on and no more: nobody is told, and nothing waits."""
-        return self.collector is None and self.transfers is None and not self.blocked
+        return self.collector is None and self.transfers is None and not self._tried
 
-    def park(self, activation: Activation, blocked: Blocked) -> None:
-        """Put aside an activation that has to wait for a queue."""
-        self.blocked[activation] = Waiting(blocked.queue, blocked.ticks, blocked.reason)
+    @property
+    def _events(self) -> int:
+        """How many events there have been, if they are recorded."""
+        return self._forgotten + (0 if self.written is None else len(self.written))
+
+    def park(self, activation: Activation, blocked: Blocked, allows: bool = True) -> list[Activation]:
+        """Put aside an activation that has to wait for a queue; gives those that can go on because it waits (room for it).
+
+        Without `allows`, nobody goes on yet.
+        """
+        self.waits.park(activation, blocked, self._events)
+        return self.waits.allowed(self._events) if allows else []
+
+    def unpark(self, activation: Activation) -> None:
+        """Take the last `park` back, that of `activation`; nothing has been finished since."""
+        while activation in self.waits.parked:
+            self.waits.back_one()
 
     def awaited(self, seconds: float) -> list[Activation]:
-        """Wait so long for a change of a queue that something waits for; the activations that may be tried again."""
-        wait(list(self.blocked.values()), seconds)
-        return self._unblocked()
-
-    def _unblocked(self) -> list[Activation]:
-        found = [each for each, waiting in self.blocked.items() if waiting.over]
-        for activation in found:
-            del self.blocked[activation]
-        return found
+        """Wait so long for a change of a queue that something waits for; the activations that can go on."""
+        wait(self.blocked.values(), seconds)
+        return self.waits.allowed(self._events)
 
     def amend(
         self,
         activation: Activation,
         edits: Sequence[tuple[list[Any], int, Any]] = (),
         writes: Sequence[Write] = (),
+        told: Override | None = None,
     ) -> None:
         """Note a change that somebody makes from outside, which `undo` takes back like an execution.
 
         activation: what stands for it in the event that `undo` gives.  edits: tokens to change, as `ExecutorState.amend`
-        takes them.  writes: what has been written to resources.  Observers are not told.  Raises ValueError without a history.
+        takes them.  writes: what has been written to resources.  told: what observers are told of it.  Raises ValueError
+        without a history.
         """
         if self.written is None:
             raise ValueError("this step keeps no history; make it with record=True")
         self.state.amend(Finished(activation, ()), edits)
         self.written.append(writes)
+        self.overrides.append(-1 if told is None else told.number)
+        if told is not None and self.collector is not None:
+            self.collector.overridden(told)
+
+    def descends(self, override: int) -> None:
+        """Tell observers that the last execution descends from the override of that number."""
+        if self.collector is not None:
+            self.collector.descends(override)
 
     def undo(self) -> Finished:
         """Take the last finished activation back: tokens, frames and resources are as before it ran."""
         if self.written is None:
             raise ValueError("this step keeps no history; make it with record=True")
+        self.forget_failed()
         amended, plain = self.state.last_amended(), self.state.last_is_plain()
-        if not amended:
-            self.blocked.clear()  # to be tried again
         event = self.state.undo()
+        self.waits.back(self._events)
         for write in reversed(self.written.pop()):
             self.resources.undo(write)
-        if amended:  # nothing has executed, and nobody was told
+        if amended:  # nothing has executed
+            override = self.overrides.pop()
+            if self.collector is not None and override >= 0:
+                self.collector.override_back(override)
             return event
         if event.activation.item.node.type == "_Retval":
             self.context.results[event.activation.item.node.attrs["index"]] = None
@@ -241,15 +278,26 @@ class StepRun:
             self.collector.retract()
         return event
 
+    def forget_failed(self) -> None:
+        """Take back what an execution has written that failed."""
+        for write in reversed(self.half_done):
+            self.resources.undo(write)
+        self.half_done = ()
+
     def stop_recording(self) -> None:
         """Keep nothing for `undo` from now on."""
         self.written = None
+        self.half_done = ()
+        self.waits.forget()
         self.state.stop_recording()
 
     def forget(self, keep: int) -> None:
         """Let go of what `undo` needs, but for the last `keep` events."""
         if self.written is not None:
-            del self.written[: max(0, len(self.written) - keep)]
+            count = max(0, len(self.written) - keep)
+            del self.written[:count]
+            self._forgotten += count
+            self.waits.forget(self._forgotten)
         self.state.forget(keep)
 
     def hand_over(self) -> None:
@@ -263,8 +311,7 @@ class StepRun:
         """The step is over: nobody waits for a tensor any more, so that nothing holds on to what waited."""
         if self.transfers is not None:
             self.transfers.rendezvous.forget_waiting()
-        for waiting in self.blocked.values():
-            waiting.queue.forget(self.context.id)
+        self.waits.close(self.context.id)
 
     def check_complete(self) -> None:
         """Raise InternalError, saying who waits for what and why it does not come, if nothing can run and `_Recv`s are parked."""

@@ -88,9 +88,18 @@ def test_the_engine_against_itself(ours: Library) -> None:
     assert measure.FEWEST_ROUNDS <= len(row.times["ours"]) <= measure.MOST_ROUNDS
 
 
-def test_setups_and_what_is_around_a_batch_are_not_timed() -> None:
-    made = Prepared(lambda _: None, setup=lambda: time.sleep(0.02))
-    assert worker._with_setup(made, 3) < 0.05
+def test_setups_and_what_is_around_a_batch_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def take(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    made = Prepared(lambda _: take(0.5), setup=lambda: take(20.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda: now)
+        taken = worker._with_setup(made, 3)
+    assert taken == 1.5
 
 
 class Scripted:
@@ -214,9 +223,7 @@ def test_foreign_processes_are_ended() -> None:
 
 
 def test_foreign_processes_end_by_themselves() -> None:
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-c", machine.SPIN, "0.05", ""], check=True, timeout=30)
-    assert time.monotonic() - started < 20
+    subprocess.run([sys.executable, "-c", machine.SPIN, "0.05", ""], check=True, timeout=100)
 
 
 def test_memory_is_measured_in_fresh_processes() -> None:

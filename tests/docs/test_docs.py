@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import engine as tf
 from engine import observe
 from engine.observe import TraceLevel
+from workbench.cli import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -71,22 +73,20 @@ def test_modules_that_are_named_exist(page: Path) -> None:
     assert {name: unresolved()[name] for name in modules_named(page) & unresolved().keys()} == {}
 
 
-def test_what_the_page_on_stages_shows_is_what_is_printed(tmp_path: Path) -> None:
+def test_what_the_page_on_stages_shows_is_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every block that begins with ``$ workbench stages``."""
     page = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8")
     (program,) = programs("docs/stages.md")
     (tmp_path / "layers.py").write_text(program, encoding="utf-8")
     blocks = re.findall(r"```text\n\$ workbench (stages [^\n]*)\n(.*?)```", page, re.S)
     assert len(blocks) == 3
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the script, which is asked in a process of its own
     for command, shown in blocks:
-        done = subprocess.run(
-            [sys.executable, "-m", "workbench", *command.split()],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = CliRunner().invoke(cli, command.split(), prog_name="workbench")
+        assert done.exit_code == 0, done.output
         assert [line.rstrip() for line in done.stdout.strip().splitlines()] == shown.strip().splitlines()
 
 

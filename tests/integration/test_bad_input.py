@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from running import PATIENCE, looks
 
 import engine as tf
 from engine import observe
@@ -264,10 +264,11 @@ def test_closing_the_session_stops_a_step_whose_devices_wait(threads: int) -> No
             found.append(error)
 
     thread = threading.Thread(target=run)
-    thread.start()
-    time.sleep(0.1)
-    session.close()
-    thread.join(30)
+    with looks() as looked:
+        thread.start()
+        assert looked.wait(2)  # it is under way
+        session.close()
+        thread.join(PATIENCE)
     assert not thread.is_alive()
     assert isinstance(found[0], errors.CancelledError) and "closed" in str(found[0])
 

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from engine.observe import (
+    Descents,
     Executions,
     FrameChange,
     FrameEvent,
     Health,
+    Override,
     ResourceWrite,
     StepInfo,
     Tokens,
@@ -182,8 +184,9 @@ def run_step(
     values: tuple[Value, ...] = (),
     error: BaseException | None = None,
     session: int = 1,
+    overrides: tuple[Override, ...] = (),
 ) -> StepInfo:
-    """One whole step, told as the engine tells it."""
+    """One whole step, told as the engine tells it; with `overrides`, its last executions descend from them."""
     info = step_info(stage, step, session)
     recorder.step_begin(info)
     recorder.executions(info, executions(stage, count, start_ns=info.started_ns))
@@ -192,6 +195,10 @@ def run_step(
     recorder.tokens(info, tokens(count))
     recorder.values(info, values)
     recorder.resource_writes(info, (write_of(2), write_of(4, 2)))
+    if overrides:
+        numbers = np.array([each.number for each in overrides])
+        recorder.overrides(info, overrides)
+        recorder.descents(info, Descents(count - 1 - np.arange(len(numbers)), numbers))
     recorder.step_end(info, info.started_ns + 2000 * count, error)
     return info
 

@@ -9,7 +9,7 @@ import zlib
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -42,6 +42,7 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return a.tolist() == b.tolist() if a.dtype == object else a.tobytes() == b.tobytes()
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(max_size=8), _ARRAYS, max_size=5), st.booleans())
 def test_what_goes_in_comes_out(batch: dict[str, np.ndarray], plain: bool) -> None:
     found = columns.unpack(columns.pack(batch, plain=plain))

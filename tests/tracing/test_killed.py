@@ -83,14 +83,16 @@ def _check(path: Path, said: list[int], executions: int) -> None:
         )
 
 
-@pytest.mark.parametrize(("executions", "seconds"), [(100, 0.15), (20_000, 0.4)])
-def test_kill_9_leaves_every_finished_step(tmp_path: Path, executions: int, seconds: float) -> None:
+@pytest.mark.parametrize("executions", [100, 20_000])
+def test_kill_9_leaves_every_finished_step(tmp_path: Path, executions: int) -> None:
     process, path = _start(tmp_path, executions)
-    time.sleep(seconds * random.uniform(0.5, 1.5))
     with Run.open(path) as run:  # while it is being written
         assert run.state == "running"
+        said = _steps(process, 3)
+        run.refresh()
         before = len(run.steps())
-        said = _steps(process, before + 2)
+        assert before >= 3
+        said += _steps(process, before - 3 + 2)
         assert run.refresh()
         assert len(run.steps()) >= before + 2
         said += _kill(process)
@@ -99,10 +101,11 @@ def test_kill_9_leaves_every_finished_step(tmp_path: Path, executions: int, seco
     _check(path, said, executions)
 
 
-@pytest.mark.slow
-def test_kill_9_at_many_moments(tmp_path: Path) -> None:
-    for _ in range(12):
-        executions = random.choice([10, 1000, 30_000])
+@pytest.mark.parametrize(
+    "times", [1, pytest.param(8, marks=[pytest.mark.deep, pytest.mark.slow])], ids=["once each", "often"]
+)
+def test_kill_9_at_many_moments(tmp_path: Path, times: int) -> None:
+    for executions in (10, 1000, 30_000) * times:
         process, path = _start(tmp_path, executions)
         time.sleep(random.uniform(0.0, 0.5))
         said = _kill(process)
@@ -134,10 +137,10 @@ def test_a_killed_run_can_be_read_where_nothing_may_be_written(
 
 def test_a_killed_run_whose_log_was_cut_has_the_steps_before_the_cut(tmp_path: Path) -> None:
     process, path = _start(tmp_path / "runs", 50)
-    said = _steps(process, 500) + _kill(process)
+    said = _steps(process, 300) + _kill(process)
     whole = (path / "run.sqlite-wal").read_bytes()
     found: list[int] = []
-    for part in (0.0, 0.001, 0.2, 0.5, 0.77, 0.999):
+    for part in (0.0, 0.001, 0.2, 0.35, 0.5, 0.65, 0.77, 0.9, 0.999):
         target = tmp_path / f"cut at {part}"
         target.mkdir()
         (target / "run.sqlite").write_bytes((path / "run.sqlite").read_bytes())
@@ -151,7 +154,7 @@ def test_a_killed_run_whose_log_was_cut_has_the_steps_before_the_cut(tmp_path: P
         except RunError:
             found.append(0)
     assert found == sorted(found)
-    assert 0 < found[3] < found[-1]  # steps go into the database many at a time
+    assert any(0 < each < found[-1] for each in found)  # steps go into the database many at a time
 
 
 def test_an_uncaught_exception_is_a_failed_run(tmp_path: Path) -> None:

@@ -11,11 +11,10 @@ from tracing.later import Later
 
 
 def _wait(condition: object) -> None:
-    for _ in range(200):
-        if condition():  # type: ignore[operator]
-            return
-        time.sleep(0.01)
-    raise AssertionError("it has not happened")
+    end = time.monotonic() + 100
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "it has not happened"
+        time.sleep(0.005)
 
 
 def test_the_thread_does_it_in_order_and_ends() -> None:

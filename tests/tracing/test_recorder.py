@@ -312,20 +312,24 @@ def test_array_like_values_of_a_device_are_fetched(recorders: Recorders, synthet
 
 
 def test_what_recording_costs_is_measured(recorders: Recorders, synthetic: Any) -> None:
-    recorder = recorders()
-    stage = synthetic.small_stage()
-    began = time.perf_counter_ns()
-    for step in range(5):
-        synthetic.run_step(recorder, stage, step)
-    took = time.perf_counter_ns() - began
-    recorder.close()
-    with Run.open(recorder.path) as run:
-        counters = run.counters()
-        spent = sum(
-            counters[name] for name in ("observe_ns", "values_ns", "stages_ns", "write_ns", "logged_ns")
-        )
-        assert took / 4 < spent < took
-        assert sum(step.recorder_ns for step in run.steps()) <= spent
+    shares: list[float] = []
+    while not shares or (shares[-1] < 0.25 and len(shares) < 10):  # a busy machine may take time anywhere
+        recorder = recorders()
+        stage = synthetic.small_stage()
+        began = time.perf_counter_ns()
+        for step in range(5):
+            synthetic.run_step(recorder, stage, step)
+        took = time.perf_counter_ns() - began
+        recorder.close()
+        with Run.open(recorder.path) as run:
+            counters = run.counters()
+            spent = sum(
+                counters[name] for name in ("observe_ns", "values_ns", "stages_ns", "write_ns", "logged_ns")
+            )
+            assert spent < took
+            assert sum(step.recorder_ns for step in run.steps()) <= spent
+            shares.append(spent / took)
+    assert shares[-1] > 0.25
 
 
 def test_a_failing_disk_ends_the_recording_and_not_the_program(

@@ -122,7 +122,12 @@ def test_the_file_of_a_live_run_can_be_read(recorders: Recorders, synthetic: Any
     assert [event.value for event in accumulator.Scalars("loss")] == [0.25]
 
 
-@pytest.fixture(params=["", "false"], ids=["fast server", "python server"])
+@pytest.fixture(
+    params=[
+        pytest.param("", id="fast server"),
+        pytest.param("false", id="python server", marks=pytest.mark.deep),  # which reads the same files
+    ]
+)
 def server(request: pytest.FixtureRequest, recorded: Path, tmp_path: Path) -> Iterator[str]:
     """TensorBoard's address, over the run directory as it stands."""
     log = tmp_path / "tensorboard.log"
@@ -155,11 +160,13 @@ def server(request: pytest.FixtureRequest, recorded: Path, tmp_path: Path) -> It
         yield address
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(100)
 
 
 def _text(address: str, path: str, **parameters: str) -> str:
-    with urllib.request.urlopen(f"{address}{path}?{urllib.parse.urlencode(parameters)}", timeout=30) as reply:
+    with urllib.request.urlopen(
+        f"{address}{path}?{urllib.parse.urlencode(parameters)}", timeout=100
+    ) as reply:
         text: str = reply.read().decode()
     return text
 

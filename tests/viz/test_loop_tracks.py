@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracing.frames import EnterToken, FrameSpan, FrameTree, IterationSpan
@@ -41,6 +41,7 @@ spans = st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 300)), min_size=
 )
 
 
+@settings(max_examples=40)
 @given(spans=spans, start=st.integers(-50, 900), length=st.integers(1, 700), cells=st.integers(1, 40))
 def test_the_counter_against_counting_nanosecond_by_nanosecond(
     spans: list[tuple[int, int]], start: int, length: int, cells: int

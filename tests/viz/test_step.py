@@ -9,9 +9,7 @@ import pytest
 from viz.cells import line_width
 from viz.draw_flow import draw_frames
 from viz.draw_step import (
-    draw_history_row,
     draw_inputs,
-    draw_ready_row,
     draw_source,
     draw_text,
     draw_waiting,
@@ -185,19 +183,9 @@ def test_values_say_what_matters_of_large_tensors(view: StepView) -> None:
     assert rows[5].endswith("while:2  4.20 µs")
 
 
-def test_rows_of_ready_nodes(view: StepView) -> None:
-    texts = ["".join(t for t, _ in draw_ready_row(row, DARK, 50)) for row in view.ready]
-    assert texts[0] == " ● ∙ model/while/add" + " " * 22 + "while:2 "
-    assert texts[1].rstrip() == "   ∙ model/mul dead"
-    assert "".join(t for t, _ in draw_history_row(view.history[0], DARK, 40)).startswith(
-        "   11 ∙ model/while/Less"
-    )
-
-
 @pytest.mark.parametrize("width", [16, 30, 40, 80])
 def test_everything_fits(view: StepView, width: int) -> None:
     lines = [status_line(view, DARK, width)]
-    lines += [draw_ready_row(row, DARK, width) for row in view.ready]
     for drawing in (
         draw_frames(view, DARK, width),
         draw_inputs(view, DARK, width),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.observe import Executions
@@ -27,6 +27,7 @@ def make(trace: MakeTrace, seed: int, **options: int) -> Timeline:
     return Timeline.build([trace(seed, **options)], hue)
 
 
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 1000), cells=st.integers(1, 60), low=st.floats(0, 0.95), length=st.floats(0.001, 1)
 )
@@ -46,6 +47,7 @@ def test_bins_against_adding_up_bar_by_bar(
     assert (bins.occupancy() <= 1 + 1e-9).all()
 
 
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1000), low=st.floats(0, 0.9), length=st.floats(0.01, 1))
 def test_hot_nodes_and_bars_within_a_window(seed: int, low: float, length: float, trace: MakeTrace) -> None:
     timeline = make(trace, seed, bars=60)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -54,13 +58,19 @@ def nested_script(write_script: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs this Python with the packages of this repository importable, and gives what it printed."""
+    """Runs this Python with the packages of this repository importable, and gives what it printed.
+
+    ``-m workbench`` runs in this process, which has what it needs already; what it starts runs in processes of its own.
+    """
 
     def run(
-        *arguments: str | Path, timeout: float = 60, **options: object
+        *arguments: str | Path, timeout: float = 100, **options: object
     ) -> subprocess.CompletedProcess[str]:
+        words = [str(argument) for argument in arguments]
+        if words[:2] == ["-m", "workbench"] and options.keys() <= {"cwd"}:
+            return command_line(words[2:], **options)  # type: ignore[arg-type]
         return subprocess.run(
-            [sys.executable, *map(str, arguments)],
+            [sys.executable, *words],
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -69,6 +79,53 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+def command_line(words: Sequence[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """``python -m workbench``, in this process: with its own working directory and standard streams, those of children too."""
+    from workbench.cli import main
+
+    status = 0
+    with contextlib.ExitStack() as stack:
+        out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+        nothing = stack.enter_context(open(os.devnull, "rb"))
+        with pytest.MonkeyPatch.context() as patch, _descriptors(nothing, out, err):
+            patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+            if cwd is not None:
+                patch.chdir(cwd)
+            for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+                stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+                patch.setattr(sys, name, stream)
+            try:
+                main(words)
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            except BaseException:
+                traceback.print_exc()
+                status = 1
+            sys.stdout.flush()
+            sys.stderr.flush()
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read().decode())
+    return subprocess.CompletedProcess(["workbench", *words], status, *said)
+
+
+@contextlib.contextmanager
+def _descriptors(*files: IO[bytes]) -> Iterator[None]:
+    """These as the descriptors 0, 1, 2 of this process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(number) for number in range(len(files))]
+    try:
+        for number, file in enumerate(files):
+            os.dup2(file.fileno(), number)
+        yield
+    finally:
+        for number, descriptor in enumerate(kept):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -99,7 +156,7 @@ def processes_with(mark: str) -> list[tuple[int, str]]:
 
 @pytest.fixture
 def nothing_left(tmp_path: Path) -> Iterator[Callable[[], Sequence[tuple[int, str]]]]:
-    """Waits until no process mentions this test's directory; gives those that still do after five seconds.
+    """Waits until no process mentions this test's directory; gives those that still do after a minute.
 
     Checked once more at the end of the test.
     """
@@ -107,7 +164,7 @@ def nothing_left(tmp_path: Path) -> Iterator[Callable[[], Sequence[tuple[int, st
         pytest.skip("needs /proc to see processes")
 
     def check() -> Sequence[tuple[int, str]]:
-        end = time.monotonic() + 5.0
+        end = time.monotonic() + 60.0
         while (left := processes_with(str(tmp_path))) and time.monotonic() < end:
             time.sleep(0.05)
         return left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -92,6 +93,7 @@ FOUND: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+@functools.cache
 def workbench(name: str) -> str:
     """What the session prints."""
     done = subprocess.run(

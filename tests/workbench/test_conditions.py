@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.debugger.conditions import AbsentError, ConditionError, Expression, parts
+from workbench.debugger.expressions import AbsentError, Expression, ExpressionError, parts
 
 X = np.array([[1.0, -2.5, 3.0], [4.0, 5.0, -6.0]], np.float32)
 NAMES: dict[str, Any] = {
@@ -86,7 +86,7 @@ def test_expressions_come_to_what_numpy_says(text: str, value: Any) -> None:
         ("f'{x}'", "a formatted string cannot be used"),
         ("'a' * 1000", "a string can only be compared with"),
         ("frame * 1000000", "a string cannot be computed with"),
-        ("(1, 2) * 1000000", "a string cannot be computed with"),
+        ("(1, 2) * 1000000", "a tuple cannot be computed with"),
         ("10 ** 10 ** 10", "the number would be too large in '»10 ** 10 ** 10«'"),
         ("1 << 1000000", "cannot be used"),
         ("9" * 30, "the number is too large"),
@@ -107,17 +107,20 @@ def test_expressions_come_to_what_numpy_says(text: str, value: Any) -> None:
     ],
 )
 def test_what_is_not_in_the_language_is_said_with_its_place(text: str, says: str) -> None:
-    with pytest.raises(ConditionError) as caught:
+    with pytest.raises(ExpressionError) as caught:
         Expression(text).holds(Names())
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_broadcasting_to_something_huge_is_refused_before_it_is_made() -> None:
     NAMES["in1"] = np.zeros(100_000, np.float32)
-    begun = time.monotonic()
-    with pytest.raises(ConditionError, match="would have 10,000,000,000 elements"):
-        Expression("(in1[:, None] + in1[None, :]).sum() > 0").holds(Names())
-    assert time.monotonic() - begun < 10
+    tracemalloc.start()
+    try:
+        with pytest.raises(ExpressionError, match="would have 10,000,000,000 elements"):
+            Expression("(in1[:, None] + in1[None, :]).sum() > 0").holds(Names())
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_not_there_is_told_apart() -> None:
@@ -135,7 +138,7 @@ def test_outputs_and_inputs_are_known_beforehand() -> None:
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_value_or_one_error(text: str) -> None:
-    with contextlib.suppress(ConditionError):
+    with contextlib.suppress(ExpressionError):
         Expression(text).holds(Names())
 
 

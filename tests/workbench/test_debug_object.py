@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
-import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
@@ -189,18 +189,80 @@ def test_a_run_that_nobody_debugs_pays_nothing() -> None:
         total = tf.add(tf.constant(1.0), 2.0)
         session.run(total)
 
-        def best() -> float:
-            found = []
-            for _ in range(7):
-                begun = time.perf_counter()
-                for _ in range(200):
-                    session.run(total)
-                found.append(time.perf_counter() - begun)
-            return min(found)
+        def calls() -> int:
+            """How many functions one run calls."""
+            found = 0
 
-        before = best()
+            def note(frame: object, event: str, argument: object) -> None:
+                nonlocal found
+                found += event in ("call", "c_call")
+
+            sys.setprofile(note)
+            try:
+                session.run(total)
+            finally:
+                sys.setprofile(None)
+            return found
+
+        calls()
+        before = calls()
         with tf.debug(session) as debugger:  # type: ignore[operator]
             debugger.run(total).next()
             assert debugger.result == 3.0
-            after = best()
-    assert after < 3 * before
+            calls()
+            after = calls()
+    assert after <= before
+
+
+# Order, and answers as data.
+
+
+def html_of(told: Any) -> str:
+    checked = Checked()
+    checked.feed(told._repr_html_())
+    assert checked.open == []
+    return re.sub(r"\s+", " ", checked.text)
+
+
+def test_races_and_schedules_are_data_that_displays_itself() -> None:
+    v = tf.Variable(1.0, name="v_b")
+    double = tf.assign(v, v.read_value() * 2.0, name="double").op
+    more = tf.assign_add(v, 3.0, name="more").op
+    with tf.Session() as session:
+        session.run(v.initializer)
+        with tf.debug(session) as debugger:  # type: ignore[operator]
+            with pytest.raises(DebuggerError, match="no step is under way"):
+                debugger.races()
+            debugger.run([double, more])
+            races = debugger.races()
+            assert races.count == 2 and str(races) == debugger.execute("races")
+            assert "2 races" in html_of(races) and "not yet" in html_of(races)
+            race = debugger.race(1)
+            assert race.race == races.races[0] and "the results differ" in html_of(race)
+            assert race.first.outcome.schedule in html_of(race)
+            with pytest.raises(DebuggerError, match="not the number of a race"):
+                debugger.race(3)
+            found = debugger.explore()
+            assert (
+                found.outcome_count == 3 and found.pair is not None and found.pair.sentence in html_of(found)
+            )
+            assert not debugger.explore(1).complete
+            values = []
+            for each in found.outcomes:
+                debugger.replay(each.schedule).execute("e")
+                values.append(float(debugger.variable("v_b")))
+                debugger.execute("e-")
+            assert values == [float(each.results[0].value) for each in found.outcomes]
+            with pytest.raises(DebuggerError, match="not a schedule"):
+                debugger.replay("nonsense")
+
+
+def test_answers_are_data_that_displays_itself(debugger: NotebookDebugger, session: Any) -> None:
+    debugger.run(session.graph.get_tensor_by_name("loop/Exit:0"))
+    found = debugger.ask("why not loop/up")
+    assert found.question == "why not loop/up" and str(found) == debugger.why_not("loop/up")
+    assert found.answer in html_of(found) and all(
+        each.statement.split()[0] in html_of(found) for each in found.roots
+    )
+    with pytest.raises(DebuggerError, match="is no question"):
+        debugger.ask("whence loop/up")

@@ -549,17 +549,17 @@ def test_other_threads_run_on_while_one_step_is_looked_at() -> None:
 
     def commands(snapshot: Snapshot) -> str:
         stopped.set()
-        assert done.wait(20)
+        assert done.wait(100)
         return "c"
 
     front = Script(commands)
     with Debugger(front).installed(), tf.Session() as session:
         thread = threading.Thread(target=lambda: results.append(session.run(x)))
         thread.start()
-        assert stopped.wait(20)
+        assert stopped.wait(100)
         results.append(session.run(x))  # this thread's step is not the one that is stopped
         done.set()
-        thread.join(20)
+        thread.join(100)
     assert results == [3.0, 3.0]
 
 

@@ -82,7 +82,7 @@ class Wanderer(Quiet):
 
 
 @given(programs(), st.integers(0, 1 << 30), st.integers(1, 25))
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_wandering_through_a_program_changes_nothing(program: Program, seed: int, commands: int) -> None:
     built = build(program, tf)
     outcome = evaluate(program)

@@ -21,8 +21,8 @@ from engine.types.shape import TensorShape
 from workbench.debugger import changes, forcing, text
 from workbench.debugger.command import Answer, CommandError
 from workbench.debugger.core import Debugger
+from workbench.debugger.expressions import evaluate as literal
 from workbench.debugger.fitting import fitted
-from workbench.debugger.literals import evaluate as literal
 from workbench.debugger.snapshot import Snapshot
 from workbench.debugger.stepping import Stepping
 from workbench.debugger.values import Reference
@@ -105,15 +105,18 @@ def test_tensors(commands: list[str], result: float) -> None:
         (["s total", "n", "set total = 1e300"], "cannot hold 1e+300"),
         (["s total", "n", "set total = 1j"], "the value is complex"),
         (["s total", "n", "set total"], "what is to be set to what?"),
-        (["s total", "n", "set total = __import__('os')"], "cannot be used in a value"),
-        (["s total", "n", "set total = 1 +"], "is not a value"),
+        (
+            ["s total", "n", "set total = __import__('os')"],
+            "there is no function '__import__' in '»__import__«('os')'",
+        ),
+        (["s total", "n", "set total = 1 +"], "invalid syntax in '1 +»«'; a value is such as 2.5"),
         (["s total", "n", "set total = [[1], [1, 2]]"], "ragged"),
-        (["s total", "n", "set total:3 = 1"], "'total' has outputs 0 to 0"),
+        (["s total", "n", "set total:3 = 1"], "'total' has only output 0, not '3'"),
         (["set nothing = 1"], "there is no node 'nothing'"),
         (["set var nothing = 1"], "the session has no variable 'nothing' yet"),
         (["skip total = (1, 2)"], "total:0 has shape [], the value [2]"),
         (["skip _retval_product_0_0"], "only passes tokens on"),
-        (["set next:4 = 1"], "there is no one:4"),
+        (["set next:4 = 1"], "'one' has only output 0, not '4'"),
         (["force total true"], "neither a Switch nor a bool"),
         (["force nothing true"], "there is no Switch 'nothing'"),
         (["force total maybe"], "which branch of what?"),

@@ -9,7 +9,6 @@ import re
 import socket
 import stat
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 from workbench.debugger import queries
 from workbench.debugger.agent import Agent
 from workbench.debugger.conversation import Conversation
+from workbench.debugger.core import Debugger
 from workbench.debugger.pages import MAX_QUERY, MAX_ROWS, Page, Query, RowView
 from workbench.debugger.plain import PlainError, decode
 from workbench.debugger.protocol import (
@@ -46,7 +46,7 @@ ANY = (Hello, Command, Query, Reply, Page, Snapshot)
         Command(3, "b while/add if iteration >= 3"),
         Reply(3, False, "zwei\nZeilen \udce4 \x00 \u2028"),
         Snapshot(1, Status.STOPPED, "x.py", ("a",)),
-        Query(4, "rows", "", 5, 100, ("while/frame", "*"), 3),
+        Query("rows", "", 5, 100, ("while/frame", "*"), 3, id=4),
         Page(4, True, rows=(RowView(0, "a", "Add", "root", tainted="#3"),), devices=("cpu:0",)),
     ],
 )
@@ -100,6 +100,9 @@ JSON = st.recursive(
                 "rows",
                 "detail",
                 "reasoning",
+                "races",
+                "shown",
+                "exploration",
             ]
         ),
         JSON,
@@ -209,7 +212,7 @@ class Peer:
     def __init__(self, address: Path, greet: bool = True) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         _open.append(self.socket)
-        self.socket.settimeout(10)
+        self.socket.settimeout(100)
         self.socket.connect(str(address))
         self.lines = Lines(self.socket, 1 << 24)
         if greet:
@@ -312,12 +315,12 @@ def test_another_version_is_told_ours_and_hung_up_on(agent: Agent, tmp_path: Pat
 def test_a_query_without_a_step_is_answered_and_changes_nothing(agent: Agent, tmp_path: Path) -> None:
     peer = Peer(tmp_path / "agent")
     for query, says in (
-        (Query(1, "rows", count=10), "the script is running"),
-        (Query(2, "secrets"), "'secrets' is no kind of query"),
-        (Query(3, "rows", start=-1), "begin at 0"),
-        (Query(4, "names", "x" * (MAX_QUERY + 1)), "too long"),
-        (Query(5, "rows", count=1 << 60), "begin at 0"),
-        (Query(6, "execution", folds=("a",) * 1000), "too long"),
+        (Query("rows", count=10, id=1), "the script is running"),
+        (Query("secrets", id=2), "'secrets' is no kind of query"),
+        (Query("rows", start=-1, id=3), "begin at 0"),
+        (Query("names", "x" * (MAX_QUERY + 1), id=4), "too long"),
+        (Query("rows", count=1 << 60, id=5), "begin at 0"),
+        (Query("execution", folds=("a",) * 1000, id=6), "too long"),
     ):
         peer.send(query)
         page = peer.receive()
@@ -331,7 +334,22 @@ def test_a_query_without_a_step_is_answered_and_changes_nothing(agent: Agent, tm
     kind=st.sampled_from(["rows", "marks", "execution", "ready", "node", "ask", "names", "check", "x"]),
     text=st.text(max_size=40)
     | st.sampled_from(
-        ["why not sum", "races", "explore 3", "set", "sum = 2", "__import__('os')", "next = var('w')"]
+        [
+            "why not sum",
+            "races",
+            "races show 1",
+            "races show 0x1",
+            "races show " + "9" * 30,
+            "races show 0000000019",
+            "races  show",
+            "explore 3",
+            "explore 0",
+            "explore \u0663",
+            "set",
+            "sum = 2",
+            "__import__('os')",
+            "next = var('w')",
+        ]
     ),
     start=st.integers(-3, 1 << 70),
     count=st.integers(-3, 1 << 70),
@@ -348,7 +366,7 @@ def test_fuzzed_queries_touch_nothing(
         len(stepping.history),
         len(stepping.future),
     )
-    query = Query(7, kind, text, start, count, tuple(folds))
+    query = Query(kind, text, start, count, tuple(folds), id=7)
     page = queries.answer(stopped.debugger, stopped._paging, query)
     assert page.id == 7 and len(page.rows) <= MAX_ROWS
     assert unpack(pack(page)[:-1], (Page,)) == page
@@ -362,7 +380,19 @@ def stopped() -> Iterator[Conversation]:
     """A step that is stopped in its middle, in a thread of its own."""
     import engine as tf
 
-    conversation = Conversation(script="x.py")
+    lines = ("r", "n 20", "back 2")
+    done = threading.Event()
+
+    class Heard(Conversation):
+        asked = 0
+
+        def command(self, debugger: Debugger) -> str:
+            self.asked += 1
+            if self.asked > len(lines):
+                done.set()
+            return super().command(debugger)
+
+    conversation = Heard(script="x.py")
 
     def script() -> None:
         with tf.Graph().as_default(), conversation.debugger.installed():
@@ -376,18 +406,12 @@ def stopped() -> Iterator[Conversation]:
     thread = threading.Thread(target=script)
     thread.start()
     commands = conversation._commands
-    for number, line in enumerate(("r", "n 20", "back 2")):
+    for number, line in enumerate(lines):
         commands.put(Command(number, line))
-    end = time.monotonic() + 20
-    while not (
-        commands.empty() and conversation.debugger.status is Status.STOPPED and conversation._waiting is None
-    ):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    time.sleep(0.2)
+    assert done.wait(100)
     yield conversation
     conversation.release()
-    thread.join(20)
+    thread.join(100)
 
 
 @given(noise=st.lists(st.binary(max_size=200), max_size=5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -507,23 +508,26 @@ def test_a_queue_that_is_empty_one_that_is_full_and_one_that_waits_for_itself() 
 
 
 def test_a_large_graph_is_answered_shortly_and_at_once() -> None:
-    import time
-
     with tf.Graph().as_default() as graph:
         layer = [tf.placeholder(tf.float32, [], name=f"x{i}") for i in range(100)]
         feed = dict.fromkeys(layer, 1.0)
         for _ in range(99):
             layer = [tf.add(layer[i], layer[(i + 1) % 100]) for i in range(100)]
         total = tf.add_n(layer, name="total")
-    taken: list[float] = []
+    calls = 0
+
+    def note(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
 
     def look(stepping: Stepping) -> None:
         for _ in range(5_000):
             stepping.execute()
-        for _ in range(3):
-            begin = time.perf_counter()
+        sys.setprofile(note)
+        try:
             told = why_not(stepping, "total")
-            taken.append(time.perf_counter() - begin)
+        finally:
+            sys.setprofile(None)
         assert len(told.reasons) <= MAX_REASONS and told.omitted and len(told.text()) < 20_000
 
     from engine.passes import pipeline
@@ -532,4 +536,4 @@ def test_a_large_graph_is_answered_shortly_and_at_once() -> None:
         patch.setattr(pipeline, "PASSES", ())
         with tf.Session(graph=graph) as session, looked_at(look):
             session.run(total, feed)
-    assert min(taken) < 0.5  # 0.1 on a machine that does nothing else
+    assert 0 < calls < 400_000  # 80,000 are needed

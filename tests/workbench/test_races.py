@@ -401,7 +401,7 @@ def test_exploring_stops_at_its_bounds() -> None:
         (few,) = schedules.explore(lambda: session.run(ops), limit=10)
         assert (few.explored, few.complete) == (10, False) and few.pending >= 1
         (short,) = schedules.explore(lambda: session.run(ops), seconds=0.05)
-        assert not short.complete and short.seconds < 2.0
+        assert not short.complete and short.seconds >= 0.05
         endless = tf.while_loop(lambda i: i < 2_000, lambda i: i + 1, [0])
         (stopped,) = schedules.explore(lambda: session.run(endless), seconds=0.01)
         assert not stopped.complete and stopped.explored == 0

@@ -102,6 +102,6 @@ def _check_thinned(program: Program, seed: int) -> None:
                 return
             for each in explored:
                 assert each.reversed <= static
-                assert static or each.explored == 1
+                assert static or each.explored <= 1  # none where time was too short
     finally:
         pipeline.PASSES = passes

@@ -19,7 +19,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 Left = Callable[[], Sequence[tuple[int, str]]]
-SECONDS = 30.0
+SECONDS = 100.0  # nothing takes so long, unless something is broken
 
 
 class Terminal:
@@ -63,6 +63,12 @@ class Terminal:
         while not all(word in self.text for word in words):
             assert alive and time.monotonic() < end, f"no {words} on\n{self.text}"
             alive = self.pump()
+
+    def gone(self, *words: str) -> None:
+        """Wait until none of `words` is on the screen."""
+        end = time.monotonic() + SECONDS
+        while any(word in self.text for word in words):
+            assert self.pump() and time.monotonic() < end, f"{words} are still on\n{self.text}"
 
     def press(self, keys: str) -> None:
         self.process.send(keys)
@@ -138,8 +144,9 @@ def test_the_demonstration_live_and_left_before_its_end(
         assert run.state == "interrupted" and run.steps()
 
 
-@pytest.mark.parametrize("command", ["step", "demo"])
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP", "Ctrl-C"])
+@pytest.mark.parametrize(
+    ("command", "how"), [("step", "SIGTERM"), ("step", "SIGHUP"), ("step", "Ctrl-C"), ("demo", "SIGTERM")]
+)
 def test_however_it_ends_the_terminal_is_given_back(
     command: str, how: str, terminal: Callable[..., Terminal], nested_script: Path
 ) -> None:
@@ -155,18 +162,36 @@ def test_however_it_ends_the_terminal_is_given_back(
     term.assert_given_back()
 
 
-def test_a_signal_while_it_is_still_starting(terminal: Callable[..., Terminal], nested_script: Path) -> None:
-    def ends_by_signal(delay: float) -> bool:
+def drawing(term: Terminal) -> None:
+    """Wait until it begins to draw."""
+    end = time.monotonic() + SECONDS
+    while not term.raw:
+        assert term.pump(0.02) and time.monotonic() < end
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param(lambda term: term.pump(0.3), id="importing"),
+        pytest.param(drawing, id="drawing"),
+        pytest.param(lambda term: (drawing(term), term.pump(0.2)), id="drawn"),
+    ],
+)
+def test_a_signal_while_it_is_still_starting(
+    begun: Callable[[Terminal], object], terminal: Callable[..., Terminal], nested_script: Path
+) -> None:
+    wrong = []
+    for _ in range(3):
         term = terminal("step", nested_script)
-        term.pump(delay)
+        begun(term)
         os.kill(term.process.pid, signal.SIGTERM)
         ended = term.end()
         term.assert_given_back()
-        return ended in (128 + signal.SIGTERM, -signal.SIGTERM)
-
-    for delay in (0.3, 0.8, 1.3, 1.8):
+        if ended in (128 + signal.SIGTERM, -signal.SIGTERM):
+            return
         # Once, on a busy machine, this ended with 1 instead; why is not known. Three times in a row it may not.
-        assert any(ends_by_signal(delay) for _ in range(3))
+        wrong.append((ended, term.raw[-2_000:]))
+    pytest.fail(f"it ended with {wrong}")
 
 
 def test_a_script_that_crashes_leaves_the_screen_alive(
@@ -183,8 +208,10 @@ def test_a_script_that_crashes_leaves_the_screen_alive(
     term.see("Session.run begins")
     term.press("c")
     term.see("SIGSEGV")
+    term.press("?")  # it lives
+    term.see("Step: keys")
     term.press("\x1b")
-    term.press("q")
+    term.gone("Step: keys")  # a key that comes right after an escape may be taken for a part of it
     term.press("q")
     term.end()
     term.assert_given_back()
@@ -202,8 +229,10 @@ def test_a_script_that_raises_shows_its_traceback(
     term.see("Session.run begins")
     term.press("c")
     term.see("ValueError", "this is the script's own")
+    term.press("?")  # it lives
+    term.see("Step: keys")
     term.press("\x1b")
-    term.press("q")
+    term.gone("Step: keys")  # a key that comes right after an escape may be taken for a part of it
     term.press("q")
     term.end()
     term.assert_given_back()
@@ -215,21 +244,20 @@ def test_a_busy_script_does_not_freeze_the_screen(
     script = write_script("""
         import engine as tf
         tf.Session().run(tf.constant(1.0, name="x"))
+        print("busy now", flush=True)
         while True:
             pass
     """)
     term = terminal("step", script)
     term.see("Session.run begins")
     term.press("c")
-    term.pump(0.5)
+    term.see("busy now")
     term.press("?")
     term.see("Step: keys")
     term.press("\x1b")
-    term.pump(0.5)
-    started = time.monotonic()
+    term.gone("Step: keys")
     term.press("\x03")
     term.end()
-    assert time.monotonic() - started < 10
     term.assert_given_back()
 
 
@@ -255,13 +283,20 @@ def test_ctrl_c_at_the_prompt_and_in_a_running_step(
 ) -> None:
     script = write_script("""
         import engine as tf
-        last = tf.while_loop(lambda i: tf.less(i, 100_000_000), lambda i: tf.add(i, 1), [0], name="loop")
+
+        def say():
+            print("it runs", flush=True)
+            return 0
+
+        first = tf.py_func(say, [], tf.int64, name="say")
+        first.set_shape([])
+        last = tf.while_loop(lambda i: tf.less(i, 10 ** 12), lambda i: tf.add(i, 1), [first], name="loop")
         tf.Session().run(last)
     """)
     term = terminal("step", "--text", script)
     term.see("(step)")
     term.press("c\r")
-    term.pump(1.0)
+    term.see("it runs")
     term.press("\x03")
     term.see("stop  paused")
     term.press("\x03")
@@ -275,8 +310,8 @@ def test_run_gives_the_script_the_terminal_and_ctrl_c(
     script = write_script("""
         import sys, time
         name = input("name? ")
-        print("hello", name, sys.stdin.isatty(), sys.stdout.isatty(), flush=True)
         try:
+            print("hello", name, sys.stdin.isatty(), sys.stdout.isatty(), flush=True)
             time.sleep(1000)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
@@ -312,7 +347,7 @@ def test_an_error_of_our_own_gives_the_terminal_back(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["demo", "--headless", "--steps", "30"], ["open", "latest"], ["step", "--commands", "c"]]
+    "arguments", [["demo", "--headless", "--steps", "3"], ["open", "latest"], ["step", "--commands", "c"]]
 )
 def test_text_in_a_terminal_where_it_is_asked_for_and_without_one(
     arguments: list[str],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -76,11 +77,31 @@ def timeline_figure(
                 marker={"color": palette.hue(colour - 1), "line": {"width": 0}},
             )
         )
+    _changes(figure, timeline, labels, palette)
     above = add_loops(figure, loops, timeline.begin, palette)
     _style(figure, timeline, palette, [*above, *labels], len(shown))
     if loops:
         add_counters(figure, loops, timeline.begin, palette)
     return figure
+
+
+def _changes(figure: Figure, timeline: Timeline, labels: Sequence[str], palette: Palette) -> None:
+    """Mark what was changed by hand, on the first lane."""
+    from plotly import graph_objects
+
+    changed = [each for step in timeline.steps for each in step.changed]
+    if changed and labels:
+        figure.add_trace(
+            graph_objects.Scatter(
+                name="changed by hand",
+                mode="markers",
+                x=[(at - timeline.begin) / 1e6 for at, _ in changed],
+                y=[labels[0]] * len(changed),
+                customdata=[[html.escape(text)] for _, text in changed],
+                hovertemplate="<b>changed by hand</b><br>%{customdata[0]} at %{x:.4f} ms<extra></extra>",
+                marker={"symbol": "diamond", "size": 11, "color": palette.warning},
+            )
+        )
 
 
 def _lane_labels(timeline: Timeline) -> list[str]:

@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING
 from engine.runtime.program import Item
 from workbench.debugger import looking, reasons
 from workbench.debugger.command import Answer, Command, CommandError
+from workbench.debugger.naming import (
+    item_of,
+    iteration_number,
+    latest_of,
+    node_name,
+    output_of,
+    row_number,
+    split,
+)
 from workbench.debugger.questions import dead, differences, here, origin, waiting, wanted, writers
 from workbench.debugger.questions.differences import Pick
 from workbench.debugger.questions.reasoning import Reasoning
@@ -42,15 +51,15 @@ def _why_not(debugger: Debugger, rest: str) -> Reasoning:
     name, _, at = rest.partition(" ")
     if not name:
         raise CommandError("why does which NODE not execute? why not NODE; of one iteration: why not NODE @3")
-    number = at.strip().removeprefix("@")
-    if at and not (number.isdecimal() and len(number) < 10):
+    number = iteration_number(at)
+    if at and number is None:
         raise CommandError(f"'{at}' is no iteration: give its number, as in why not {name} @3")
-    return waiting.why_not(stepping, _node_name(name), int(number) if at else None)
+    return waiting.why_not(stepping, node_name(name), number)
 
 
 def _why_dead(debugger: Debugger, rest: str) -> Reasoning:
     stepping = looking.stepping_of(debugger)
-    asked = reasons.asked_of(stepping, _node_name(rest))
+    asked = reasons.asked_of(stepping, node_name(rest))
     found = dead.why_dead(stepping, asked)
     debugger.asked = asked
     return found
@@ -63,7 +72,7 @@ def _why_here(debugger: Debugger, rest: str) -> Reasoning:
 
 def _why(debugger: Debugger, rest: str) -> Reasoning:
     stepping = looking.stepping_of(debugger)
-    name = _node_name(rest)
+    name = node_name(rest)
     if name and name not in stepping.step.program.by_name:
         entry = _row(stepping, name)
         if entry is None:
@@ -118,11 +127,8 @@ def _diff(debugger: Debugger, rest: str) -> Reasoning:
     tensor, *picks = words
     if len(picks) > 2:
         raise CommandError(f"diff compares two values: {_DIFF}")
-    name, _, slot = tensor.partition(":")
-    if slot and not (slot.isdecimal() and len(slot) < 7):
-        raise CommandError(f"'{tensor}' is no tensor: it is called NODE:OUTPUT")
     return differences.diff(
-        stepping, debugger.past, f"{name}:{slot or 0}", *[_pick(word, tensor) for word in picks]
+        stepping, debugger.past, _tensor_name(tensor), *[_pick(word, tensor) for word in picks]
     )
 
 
@@ -145,14 +151,18 @@ def _pick(word: str, tensor: str) -> Pick:
 # Arguments.
 
 
-def _node_name(text: str) -> str:
-    return re.sub(r":\d+$", "", text.removeprefix("^"))
+def _tensor_name(text: str) -> str:
+    """``NODE:OUTPUT`` of what may be of another step, or of none, so that it cannot be looked up; raises CommandError."""
+    name, slot = split(text)
+    if not name or (slot and not (slot.isascii() and slot.isdecimal() and len(slot) < 7)):
+        raise CommandError(f"'{text}' is not a tensor: NODE or NODE:OUTPUT")
+    return f"{name}:{slot or 0}"
 
 
 def _item(stepping: Stepping, rest: str) -> Item:
     """The node that ``NODE`` or nothing (the next one) means."""
     if rest:
-        return looking.item_of(stepping, _node_name(rest))
+        return item_of(stepping, node_name(rest))
     if stepping.next is None:
         raise CommandError("nothing is next; give a NODE")
     return stepping.next.item
@@ -160,10 +170,10 @@ def _item(stepping: Stepping, rest: str) -> Item:
 
 def _row(stepping: Stepping, text: str) -> Entry | None:
     """The execution that ``12`` or ``#12`` means; None for anything else.  Raises CommandError if the history has not got it."""
-    number = text.removeprefix("#")
-    if not number.isdecimal() or len(number) > 12:
+    number = row_number(text)
+    if number is None:
         return None
-    entry = stepping.entry_at(int(number))
+    entry = stepping.entry_at(number)
     if entry is None:
         raise CommandError(f"the history has no execution #{number}")
     return entry
@@ -175,18 +185,12 @@ def _value(stepping: Stepping, rest: str) -> tuple[Entry, int | None]:
         if stepping.last is None:
             raise CommandError("nothing has executed yet")
         return stepping.last, None
-    name, _, slot = rest.partition(":")
-    if name not in stepping.step.program.by_name:
+    if split(rest)[0] not in stepping.step.program.by_name:
         entry = _row(stepping, rest)
         if entry is not None:
             return entry, None
-    item = looking.item_of(stepping, name)
-    if slot and not (slot.isdecimal() and len(slot) < 7 and int(slot) < item.n_outputs):
-        raise CommandError(f"'{name}' has {item.n_outputs} outputs, and none is '{slot}'")
-    latest = stepping.latest.get(item.index)
-    if latest is None:
-        raise CommandError(f"'{name}' has not executed in this step yet; why not {name} says why")
-    return latest, int(slot) if slot else None
+    item, slot, chosen = output_of(stepping, rest)
+    return latest_of(stepping, item), slot if chosen else None
 
 
 QUESTIONS: dict[str, Ask] = {
@@ -221,9 +225,9 @@ def why(debugger: Debugger, rest: str) -> Answer:
     word, _, more = rest.partition(" ")
     if word in _WHY and (more or word not in stepping.step.program.by_name):
         if word == "dead":
-            return reasons.why_dead(debugger, _node_name(more.strip()))
+            return reasons.why_dead(debugger, node_name(more.strip()))
         return Answer(True, QUESTIONS[f"why {word}"](debugger, more.strip()).text())
-    node = _node_name(rest)
+    node = node_name(rest)
     if reasons.is_dead(stepping, node):
         told = reasons.why_dead(debugger, node)
         name = debugger.asked.name if debugger.asked is not None else node
@@ -244,13 +248,12 @@ def _watch(debugger: Debugger, rest: str) -> Answer:
         return Answer(
             True, "\n".join(past.watched) or "nothing is kept on request; keep TENSOR keeps it of each step"
         )
-    name, _, slot = rest.partition(":")
-    tensor = f"{name}:{slot or 0}"
+    tensor = _tensor_name(rest)
     if tensor in past.watched:
         del past.watched[tensor]
         return Answer(True, f"{tensor} is kept no more")
     if debugger.stepping is not None:
-        looking.item_of(debugger.stepping, name)
+        item_of(debugger.stepping, node_name(tensor))
     past.watched[tensor] = None
     return Answer(True, f"{tensor} is kept from this step on, up to 64 MiB a step")
 

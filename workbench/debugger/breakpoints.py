@@ -1,7 +1,7 @@
 """Breakpoints: where a step that runs on its own has to stop, and what is to be logged on the way.
 
 ``WHERE [if CONDITION] [after N] [once] [log EXPRESSION]``: WHERE is a place (`workbench.debugger.places`), CONDITION and
-EXPRESSION are `workbench.debugger.conditions`.  A condition about outputs is looked at after the node has executed, any other
+EXPRESSION are `workbench.debugger.expressions`.  A condition about outputs is looked at after the node has executed, any other
 before.
 """
 
@@ -21,7 +21,8 @@ from engine.passes.stage import Stage, StageNode
 from engine.runtime.rendezvous import Rendezvous
 from engine.runtime.resources import NO_KEY, Write
 from engine.runtime.state import Activation
-from workbench.debugger.conditions import AbsentError, ConditionError, Expression, parts
+from workbench.debugger.expressions import AbsentError, Expression, ExpressionError, parts
+from workbench.debugger.naming import node_name
 from workbench.debugger.places import PlaceError, Where, matching, where
 from workbench.debugger.scopes import NodeScope
 from workbench.debugger.snapshot import BreakpointView, LogView
@@ -104,7 +105,7 @@ def parse(text: str, number: int, kind: str = "break") -> Breakpoint:
         simple = _ITERATION.fullmatch(found.get("if", ""))
         condition = Expression(found["if"]) if "if" in found else None
         log = Expression(found["log"]) if "log" in found else None
-    except (PlaceError, ConditionError) as error:
+    except (PlaceError, ExpressionError) as error:
         raise BreakpointError(str(error)) from None
     view = BreakpointView(
         number,
@@ -123,7 +124,7 @@ def parse(text: str, number: int, kind: str = "break") -> Breakpoint:
 def _watched(name: str) -> Where:
     if not name or any(character.isspace() for character in name):
         raise PlaceError("watch which variable? watch NAME (info resources lists them)")
-    name = re.sub(r":\d+$", "", name)
+    name = node_name(name)
     return Where(name, lambda names: lambda node: True)
 
 
@@ -319,7 +320,7 @@ class Breakpoints:
                     return None
             except AbsentError:
                 return None
-            except ConditionError as error:
+            except ExpressionError as error:
                 return self._puzzled(
                     view, stepping, f"{title} {what}: its condition cannot be judged: {error}", passing
                 )
@@ -332,7 +333,7 @@ class Breakpoints:
                 line = _shown(point.log.value(scope))
             except AbsentError:  # as of a dead execution
                 return None
-            except ConditionError as error:
+            except ExpressionError as error:
                 line = f"({error})"
         view = replace(view, hits=view.hits + 1)
         self._replace(view)
@@ -435,7 +436,7 @@ def _from_to(write: Write) -> str:
 
 def _shown(value: Any) -> str:
     """The value of a logged expression in one line."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ", ".join(map(_shown, value))
     if isinstance(value, np.ndarray) and value.size > 12:
         return f"{value.dtype.name}{list(value.shape)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -23,9 +24,10 @@ from workbench.debugger.command import CommandError
 from workbench.debugger.entries import Entry
 from workbench.debugger.fitting import fitted, shown, zeros
 from workbench.debugger.frame_notes import path
-from workbench.debugger.overrides import Order, Override, there
+from workbench.debugger.overrides import Order, Override, Target, there
 from workbench.debugger.stepping import Stepping
 
+_numbers = itertools.count(1)
 PAST = 64  # executions of a node that are looked through for one whose output still waits
 
 
@@ -80,7 +82,8 @@ def set_tensor(stepping: Stepping, item: Item, slot: int, value: Any) -> Made:
     here = there(stepping, item, array, entry.outputs[slot])
     edits: list[tuple[list[Any], int, Any]] = [(each.tokens, each.at, here) for each in waiting]
     edits += [(tokens, at, (item, here)) for tokens, at in held]
-    override = override_of(stepping, f"set {name} = {shown(array)}", entry.activation)
+    target = Target.of("set", item, slot, entry.activation)
+    override = override_of(stepping, f"set {name} = {shown(array)}", entry.activation, target)
     overrides = stepping.overrides
     overrides.note(override)
     overrides.mark_slots(((each.place, each.item.index, each.slot) for each in waiting), override)
@@ -180,7 +183,7 @@ def set_variable(stepping: Stepping, name: str, value: Any) -> Made:
         raise CommandError(
             f"'{variable.name}' is on a device, and not in this step; set it in a step that uses it"
         )
-    override = override_of(stepping, f"set var {variable.name} = {shown(array)}", None)
+    override = override_of(stepping, f"set var {variable.name} = {shown(array)}", None, Target("set var"))
     write = step.resources.write(variable, array, kind="override")
     stepping.overrides.note(override)
     stepping.overrides.mark_resource(variable, override)
@@ -238,7 +241,8 @@ def skip(stepping: Stepping, item: Item, given: Sequence[Any] | None) -> Made:
         raise CommandError(f"'{item.name}' is dead there: its kernel does not run anyway")
     values = [_skipped(stepping, item, slot, given, ready) for slot in range(item.n_outputs)]
     said = ", ".join("its reference" if value is None else shown(value) for value in values)
-    entry = order(stepping, item, f"skip {item.name}" + (f" = {said}" if said else ""), True, values, ready)
+    text = f"skip {item.name}" + (f" = {said}" if said else "")
+    entry = order(stepping, item, text, True, values, ready, Target.of("skip", item, -1, ready))
     if ready is None:
         return Made(entry, "when it is ready")
     stepping.prefer(lambda each: each is ready)
@@ -274,7 +278,9 @@ def set_next(stepping: Stepping, slot: int, value: Any) -> Made:
     array = fitted_output(item, slot, value)
     values = [array if each == slot else None for each in range(item.n_outputs)]
     text = f"set {item.name}:{slot} = {shown(array)} as it runs"
-    return Made(order(stepping, item, text, False, values, activation))
+    return Made(
+        order(stepping, item, text, False, values, activation, Target.of("set next", item, slot, activation))
+    )
 
 
 def next_to_set(stepping: Stepping, slot: int) -> Activation:
@@ -292,9 +298,16 @@ def next_to_set(stepping: Stepping, slot: int) -> Activation:
 
 
 def order(
-    stepping: Stepping, item: Item, text: str, skips: bool, values: Sequence[Any], at: Activation | None
+    stepping: Stepping,
+    item: Item,
+    text: str,
+    skips: bool,
+    values: Sequence[Any],
+    at: Activation | None,
+    target: Target,
 ) -> Entry:
-    override = override_of(stepping, text, at)
+    """Let `item` give `values` when it executes next; see `Order`."""
+    override = override_of(stepping, text, at, target)
     stepping.overrides.note(override, (item.index, Order(override, skips, tuple(values))))
     return stepping.change(override, stand_in(stepping, text))
 
@@ -302,10 +315,12 @@ def order(
 # What they share.
 
 
-def override_of(stepping: Stepping, text: str, at: Activation | None) -> Override:
+def override_of(stepping: Stepping, text: str, at: Activation | None, target: Target) -> Override:
+    """A new override, made now; `at` is the activation that it is shown at, if there is one."""
     info = stepping.step.info
     place = path(at.frame, at.iteration) if at is not None else ""
-    return Override(stepping.executed, info.step if info is not None else 0, text, place)
+    step = info.step if info is not None else 0
+    return Override(stepping.executed, step, text, place, number=next(_numbers), target=target)
 
 
 def stand_in(stepping: Stepping, text: str) -> Activation:

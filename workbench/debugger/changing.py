@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.runtime.program import Item
 from viz.format import tensor as tensor_text
 from workbench.debugger import changes, forcing, looking, text
 from workbench.debugger.command import Answer, Command, CommandError
+from workbench.debugger.expressions import VALUE, Expression, Given
 from workbench.debugger.fitting import shown
-from workbench.debugger.literals import evaluate
+from workbench.debugger.naming import item_of, output_of, slot_of, split, value_of
 from workbench.debugger.stepping import Stepping
 
 if TYPE_CHECKING:
@@ -36,21 +38,21 @@ def _aimed(stepping: Stepping, rest: str) -> _Aim:
         raise CommandError(f"what is to be set to what? {_USAGE}")
     kind, _, name = target.partition(" ")
     if kind == "var" and name:
-        known = {"old": _variable(stepping, name)} if "old" in value else {}
-        return _Aim(name, None, 0, False, _value(stepping, value, known))
-    node, _, number = target.partition(":")
-    if number and (not number.isdecimal() or len(number) > 4):
-        raise CommandError(f"'{target}' is not a tensor: NODE or NODE:OUTPUT")
-    slot = int(number or 0)
+        return _Aim(name, None, 0, False, _value(stepping, value, lambda: _variable(stepping, name)))
+    node, number = split(target)
     if node == "next" and "next" not in stepping.step.program.by_name:
+        if stepping.next is None:
+            raise CommandError("nothing is next: the step is done")
+        slot = slot_of(stepping.next.item, number)
         return _Aim("", None, slot, True, _value(stepping, value))
-    item = looking.item_of(stepping, node)
-    if slot >= item.n_outputs:
-        has = f"outputs 0 to {item.n_outputs - 1}" if item.n_outputs else "no output"
-        raise CommandError(f"'{node}' has {has}")
+    item, slot, _ = output_of(stepping, target)
+    if not item.n_outputs:
+        raise CommandError(f"'{node}' has no output to set")
     entry = stepping.latest.get(item.index)
-    old = {} if entry is None or entry.outputs is None else {"old": _on_host(entry.outputs[slot])}
-    return _Aim("", item, slot, False, _value(stepping, value, old))
+    old = None if entry is None or entry.outputs is None else entry.outputs[slot]
+    return _Aim(
+        "", item, slot, False, _value(stepping, value, None if old is None else lambda: _on_host(old))
+    )
 
 
 def _set(debugger: Debugger, rest: str) -> Answer:
@@ -81,13 +83,15 @@ def check(debugger: Debugger, rest: str) -> str:
     return f"{tensor_text(array.dtype.name, array.shape)} {shown(array)}"
 
 
-def _value(stepping: Stepping, text: str, names: dict[str, Any] | None = None) -> Any:
-    """What is typed, evaluated; it may look at the step's tensors and the session's variables."""
-    return evaluate(
-        text,
-        names,
-        {"var": lambda name: _variable(stepping, name), "tensor": lambda name: _tensor(stepping, name)},
-    )
+def _value(stepping: Stepping, text: str, old: Callable[[], Any] | None = None) -> Any:
+    """What is typed, evaluated; it may look at the step's tensors and the session's variables, and at what is there now."""
+    expression = Expression(text, VALUE)
+    names = {"old": old()} if old is not None and "old" in expression.names else {}
+    look: dict[str, Callable[[str], Any]] = {
+        "var": lambda name: _variable(stepping, name),
+        "tensor": lambda name: value_of(stepping, name),
+    }
+    return expression.value(Given(names, look))
 
 
 def _variable(stepping: Stepping, name: str) -> Any:
@@ -95,16 +99,6 @@ def _variable(stepping: Stepping, name: str) -> Any:
     if variable.value is None:
         raise CommandError(f"the variable '{variable.name}' has no value yet")
     return _on_host(variable.value)
-
-
-def _tensor(stepping: Stepping, name: str) -> Any:
-    node, _, number = name.partition(":")
-    item = looking.item_of(stepping, node)
-    entry = stepping.latest.get(item.index)
-    slot = int(number) if number.isdecimal() and len(number) < 5 else 0
-    if entry is None or entry.outputs is None or slot >= len(entry.outputs):
-        raise CommandError(f"'{name}' has no value yet")
-    return _on_host(entry.outputs[slot])
 
 
 def _on_host(value: Any) -> Any:
@@ -123,7 +117,7 @@ def _skip(debugger: Debugger, rest: str) -> Answer:
     stepping = looking.stepping_of(debugger)
     name, value = _assignment(rest)
     if name:
-        item = looking.item_of(stepping, name)
+        item = item_of(stepping, name)
     elif stepping.next is not None:
         item = stepping.next.item
     else:

@@ -42,12 +42,13 @@ from workbench.debugger.protocol import (
     pack,
     unpack,
 )
-from workbench.debugger.snapshot import MAX_OUTPUT, ErrorView, Snapshot, Status
+from workbench.debugger.snapshot import MAX_OUTPUT, ErrorView, ExecutedView, Snapshot, Status, lengthened
 from workbench.process import ChildProcess, describe_exit, host_command, make_private_directory
 
 CONNECT_SECONDS = 30.0
+_READER_SECONDS = 10.0  # that the thread which reads is given to come to its end
 DETACH_SECONDS = 10.0  # after which a script that does not answer is left by closing the connection
-_GOING_SECONDS = 0.5
+_GOING_SECONDS = 2.0  # that a process whose connection has ended is given to be gone
 ENDED = (Status.FINISHED, Status.FAILED)
 
 
@@ -83,11 +84,15 @@ class AttachedProcess:
     def lives(self) -> bool:
         """Whether it goes on.  A process that ends closes its connections first, so it is given a moment to be gone."""
         until = time.monotonic() + _GOING_SECONDS
-        while _is_running(self.pid):
-            if time.monotonic() > until:
+        while True:
+            late = (
+                time.monotonic() > until
+            )  # asked first: there is one look after the moment, however long we were held up
+            if not _is_running(self.pid):
+                return False
+            if late:
                 return True
             time.sleep(0.01)
-        return False
 
     def poll(self) -> int | None:
         """None as long as we are connected, and then its exit status; 0 if it goes on."""
@@ -140,6 +145,7 @@ class DebugClient:
         self._asked: dict[int, Future[Page]] = {}
         self._sending = threading.Lock()
         self._over = False
+        self._leaving = False  # we let the script go, which is why the connection ends
         self._reader = threading.Thread(target=self._read, name="debug-client", daemon=True)
         self._reader.start()
 
@@ -249,6 +255,7 @@ class DebugClient:
                 return future
             number = next(self._ids)
             self._pending[number] = future
+            self._leaving |= self.attached and line.strip() == "detach"
         try:
             with self._sending:
                 self._connection.sendall(pack(Command(number, line)))
@@ -257,16 +264,11 @@ class DebugClient:
             self._hang_up()
         return future
 
-    def query(
-        self,
-        kind: str,
-        text: str = "",
-        start: int = 0,
-        count: int = 0,
-        folds: Sequence[str] = (),
-        edition: int = 0,
-    ) -> Future[Page]:
-        """Ask for data (see `workbench.debugger.queries` for the kinds); the page may come after those of later queries."""
+    def query(self, query: Query) -> Future[Page]:
+        """Ask for data (see `workbench.debugger.queries` for the kinds); the page may come after those of later queries.
+
+        The query's `id` is set here.
+        """
         future: Future[Page] = Future()
         with self._changed:
             if self._over:
@@ -276,7 +278,7 @@ class DebugClient:
             self._asked[number] = future
         try:
             with self._sending:
-                self._connection.sendall(pack(Query(number, kind, text, start, count, tuple(folds), edition)))
+                self._connection.sendall(pack(replace(query, id=number)))
         except OSError:
             self._hang_up()
         return future
@@ -292,7 +294,7 @@ class DebugClient:
         if self.attached:
             self._hang_up()
             if threading.current_thread() is not self._reader:
-                self._reader.join(2.0)
+                self._reader.join(_READER_SECONDS)
 
     def terminate(self) -> int:
         """End the script and everything that it started; gives its exit status.  One that was attached to is let go."""
@@ -303,7 +305,7 @@ class DebugClient:
         code = self.process.terminate()
         self._hang_up()
         if threading.current_thread() is not self._reader:
-            self._reader.join(2.0)
+            self._reader.join(_READER_SECONDS)
         return code
 
     def quit(self) -> int:
@@ -328,10 +330,13 @@ class DebugClient:
     # The thread.
 
     def _read(self) -> None:
+        before: tuple[ExecutedView, ...] = ()  # the history of the snapshot that came last
         try:
             while (line := self._lines.read()) is not None:
                 message = unpack(line, (Snapshot, Reply, Page))
                 if isinstance(message, Snapshot):
+                    message = lengthened(message, before)
+                    before = message.history
                     self._show(message)
                 elif isinstance(message, Reply):
                     self._settle(message)
@@ -401,7 +406,7 @@ class DebugClient:
 
     def _conclude_attached(self, process: AttachedProcess) -> None:
         """The connection has ended: the script has, or goes on without us."""
-        lives = self._snapshot.status not in ENDED and process.lives()
+        lives = self._snapshot.status not in ENDED and (self._leaving or process.lives())
         with self._changed:
             last = self._snapshot
             status, error = last.status, last.error

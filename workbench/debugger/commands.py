@@ -11,6 +11,7 @@ from workbench.debugger import (
     asking,
     breaking,
     changing,
+    earlier,
     going_back,
     leaving,
     looking,
@@ -35,6 +36,7 @@ def carry_out(debugger: Debugger, line: str) -> Answer:
             raise CommandError(
                 "no step is stopped: the script runs its own code (pause stops at the next node)"
             )
+        earlier.check(debugger, command, rest)
         return command.run(debugger, rest)
     except (CommandError, BreakpointError) as error:
         return Answer(False, str(error))
@@ -78,6 +80,7 @@ def _help(debugger: Debugger, rest: str) -> Answer:
 COMMANDS: tuple[Command, ...] = (
     *moving.COMMANDS,
     *going_back.COMMANDS,
+    *earlier.COMMANDS,
     *breaking.COMMANDS,
     *looking.COMMANDS,
     *asking.COMMANDS,

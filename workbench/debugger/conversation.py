@@ -10,6 +10,7 @@ import contextlib
 import queue
 import selectors
 import socket
+import sys
 import threading
 import time
 
@@ -20,10 +21,11 @@ from workbench.debugger.core import Debugger
 from workbench.debugger.pages import Page, Query
 from workbench.debugger.paging import Paging
 from workbench.debugger.protocol import Command, Lines, Message, ProtocolError, Reply, pack, unpack
-from workbench.debugger.snapshot import Status
+from workbench.debugger.snapshot import ExecutedView, Snapshot, Status, shortened
 
 PROGRESS_SECONDS = 0.25  # between two snapshots of a step that runs
 FIRST_PROGRESS_SECONDS = 0.05
+SWITCH_SECONDS = 0.001  # after which a step that runs lets this thread answer; Python's own 5 ms count several times an answer
 SEND_SECONDS = 10.0  # after which a front end that takes nothing is cut off
 MESSAGE_SECONDS = 10.0  # after which one is cut off that does not come to the end of what it says
 _PENDING = 1_000  # commands that wait for their turn
@@ -46,6 +48,7 @@ class Conversation:
         self._waiting: Command | None = None  # the move that is under way
         self._connection: socket.socket | None = None
         self._sending = threading.Lock()
+        self._sent: tuple[ExecutedView, ...] = ()  # the history of the last snapshot that was sent
 
     def hang_up(self) -> None:
         """End the connection; what has been sent still arrives."""
@@ -128,12 +131,16 @@ class Conversation:
     def talk(self, connection: socket.socket, lines: Lines) -> None:
         """Serve one front end, with which greetings were exchanged, until it goes; raises ProtocolError or OSError."""
         connection.settimeout(SEND_SECONDS)
+        self._sent = ()
         self._connection = connection
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(min(before, SWITCH_SECONDS))
         try:
             self._send(self.debugger.snapshot())
             self.connected.set()
             self._serve(connection, lines)
         finally:
+            sys.setswitchinterval(before)
             self._connection = None
 
     def _serve(self, connection: socket.socket, lines: Lines) -> None:
@@ -234,8 +241,10 @@ class Conversation:
         connection = self._connection
         if connection is None:
             return
-        data = pack(message)
         with self._sending:
+            if isinstance(message, Snapshot):
+                message, self._sent = shortened(message, self._sent), message.history
+            data = pack(message)
             try:
                 connection.sendall(data)
             except OSError:  # it has gone, or takes nothing: the thread that reads will see it

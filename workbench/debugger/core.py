@@ -29,6 +29,7 @@ from viz.format import plural
 from workbench.debugger import (
     commands,
     device_views,
+    earlier,
     flow_views,
     free_running,
     looking,
@@ -42,6 +43,7 @@ from workbench.debugger.command import Answer
 from workbench.debugger.free_running import Alerts
 from workbench.debugger.overrides import Marked, Overrides
 from workbench.debugger.questions.past import Past
+from workbench.debugger.runs import Runs
 from workbench.debugger.schedules.record import Schedule
 from workbench.debugger.schedules.schedulers import Scheduler
 from workbench.debugger.snapshot import MAX_LOGGED, ErrorView, Snapshot, Status, TokenView
@@ -112,7 +114,8 @@ class Debugger:
         self.asked: Activation | None = None  # the dead activation that `why` explains
         self.scheduler: Scheduler | None = None  # of the steps to come; None: first come, first served
         self.pending_schedule: Schedule | None = None  # to be replayed by the step that it is a schedule of
-        self.past = Past()
+        self._past = Past()
+        self.runs = Runs(self)
 
     # Being the engine's driver.
 
@@ -127,33 +130,61 @@ class Debugger:
 
     def drive(self, step: StepRun) -> None:
         """Execute `step` under the front's commands.  Raises Quit, and what the step raises."""
-        thread = threading.get_ident()
         step.deadline = None  # who looks takes time
+        if self._owner == threading.get_ident():
+            self._run_free(self._stepping(step))
+            return
+        with self.runs.gate.inside():
+            self._drive(self._stepping(step))
+
+    def _stepping(self, step: StepRun) -> Stepping:
         stepping = Stepping(step, self.kept, self.kept_bytes)
         stepping.overrides = Overrides(self.marked)
-        if self._owner == thread:
-            self._run_free(stepping)
-            return
-        scheduling.begin_step(self, stepping)
+        return stepping
+
+    def _drive(self, stepping: Stepping) -> None:
+        thread = threading.get_ident()
+        run = self.runs.begin(stepping)
+        kept = False
         try:
+            scheduling.begin_step(self, stepping)
             if self._owner is None:
                 self.status = Status.RUNNING
-                self.stepping = stepping
+                self._show(stepping)
             if self._move.stops_at_begin and self._take_turn(stepping, wait=False):
                 self._stop(stepping, "Session.run begins")
             self._go(stepping)
         finally:
             if self._owner == thread:
+                self.runs.come_back()
                 self._last_snapshot = self._picture(stepping)
                 self._owner = None
                 self._turn.release()
             if self.stepping is stepping:
-                self.past.take(stepping)
-                self.stepping = None
-                self.asked = None
+                writers = self._past.take(stepping)
+                if stepping.step.written is not None and not self.released:
+                    self.runs.end(run, writers)
+                    kept = True
+                self._show(None)
                 self.status = Status.WAITING_FOR_RUN
                 self.front.left(self)
-            stepping.close()
+            if not kept:
+                self.runs.drop(stepping)
+
+    def _show(self, stepping: Stepping | None) -> None:
+        """The step that is looked at is that one, which is under way; None: none is."""
+        self.runs.look_at(stepping)
+        self.look_at(stepping)
+
+    def look_at(self, stepping: Stepping | None) -> None:
+        """Commands are about that step, which may be over."""
+        self.stepping = stepping
+        self.asked = None
+
+    @property
+    def past(self) -> Past:
+        """What is known of the steps before the one that is looked at."""
+        return self.runs.past(self._past)
 
     def _go(self, stepping: Stepping) -> None:
         thread = threading.get_ident()
@@ -161,8 +192,12 @@ class Debugger:
         # has executed, breakpoints do.
         seen = begun = self._owner == thread
         countdown = _INTERRUPTS_EVERY
+        gate = self.runs.gate
         while True:
+            gate.wait()
             while stepping.ready:
+                if gate.closed:
+                    gate.wait()
                 if self.released:
                     self._run_free(stepping)
                     return
@@ -291,10 +326,13 @@ class Debugger:
 
     def _take_turn(self, stepping: Stepping, wait: bool) -> bool:
         """Make `stepping` the step that is looked at; False if another one is and `wait` is false."""
-        if not self._turn.acquire(blocking=wait):
-            return False
+        if not self._turn.acquire(blocking=False):
+            if not wait:
+                return False
+            with self.runs.gate.at_rest():
+                self._turn.acquire()
         self._owner = threading.get_ident()
-        self.stepping = stepping
+        self._show(stepping)
         return True
 
     # Stopping.
@@ -314,15 +352,36 @@ class Debugger:
             answer = self.execute(self.front.command(self))
             if answer.quit:
                 raise Quit
+            if self.released:
+                self.runs.come_back()
             if answer.move is not None:
-                self._move = answer.move
                 self._pause = ""
                 self.status = Status.RUNNING
                 self.reason = ""
                 self.front.resumed(self)
-                return
+                move = earlier.go_on(self, answer.move) if self.runs.here is not None else answer.move
+                if move is not None:
+                    self._move = move
+                    return
+                self._stopped_earlier()
+                continue
             self.message = answer.text
             self.front.answered(self, answer)
+
+    def _stopped_earlier(self) -> None:
+        """A move has stopped before it came to where the present step stands."""
+        if self._quit:
+            raise Quit
+        self.status = Status.STOPPED
+        self.message = ""
+        assert self.stepping is not None
+        self.stepping.visit()
+        self.front.stopped(self)
+
+    def wants_to_stop(self) -> str:
+        """Why somebody wants a move to stop at once; empty if nobody does."""
+        reason, self._pause = self._pause, ""
+        return reason
 
     def execute(self, line: str) -> Answer:
         """Carry out one command line.  A line that makes no sense is an answer that says so, never an exception."""
@@ -337,6 +396,8 @@ class Debugger:
         """Stop no more, from any thread: breakpoints are forgotten, and what is under way runs on as if nobody had looked."""
         self.breakpoints.clear()
         self.released = True
+        if self.runs.here is None:
+            self.runs.clear()
         self._move = moves.freely()
         self._pause = "detached"
         self._alert()
@@ -434,6 +495,10 @@ class Debugger:
             devices=device_views.device_states_of(stepping),
             awaited=device_views.awaited_views(stepping),
             sent=device_views.sent_views(stepping),
+            run=self.runs.number,
+            runs=self.runs.count,
+            first_run=self.runs.first,
+            past=self.runs.here is not None,
         )
         self._last_snapshot = found
         return found

@@ -25,7 +25,7 @@ from workbench.debugger.protocol import (
     unpack,
 )
 
-GREET_SECONDS = 5.0  # after which who has come and not said who he is, is shown out
+GREET_SECONDS = 15.0  # after which who has come and not said who he is, is shown out
 SEAT_SECONDS = 2.0  # that one front end waits for another to be gone
 _GREETED_AT_ONCE = 16  # connections; more are closed at once
 
@@ -127,17 +127,31 @@ class Door:
 
 
 def listen_at(address: Path) -> socket.socket:
-    """A Unix socket at `address` that only this user may connect to; raises OSError."""
+    """A Unix socket at `address` that only this user may connect to; raises OSError.
+
+    It is made beside and put there once it listens: whoever looks for sockets that nobody listens at any more would take it away.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
+    made = address.with_name(f".{os.getpid()}")
     try:
-        listener.bind(str(address))
+        made.unlink(missing_ok=True)  # of a process that was killed here
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(made))
+        finally:
+            os.umask(before)
+        listener.listen(8)
+        try:
+            os.link(made, address)  # which takes nobody's place
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            made.rename(address)
+        finally:
+            made.unlink(missing_ok=True)
     except BaseException:
         listener.close()
         raise
-    finally:
-        os.umask(before)
-    listener.listen(8)
     return listener
 
 

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from engine.op.queues import Blocked
+from engine.runtime.program import Item
 from engine.runtime.resources import Resource, Write
 from engine.runtime.state import Activation
 from workbench.debugger.effects import effect_of
-from workbench.debugger.frame_notes import NOTHING, Undo
 from workbench.debugger.overrides import Override
 from workbench.debugger.values import Reference
 
+if TYPE_CHECKING:
+    from workbench.debugger.history import History
+
 Place = tuple[int, int]  # a frame's id and an iteration
+
+
+class Turn(NamedTuple):
+    """Between two executions `activation` has had to wait for a queue (None: nobody has), and those `allowed` wait no more."""
+
+    activation: Activation | None
+    blocked: Blocked | None
+    allowed: tuple[Activation, ...]
+
+
+Moves = list[int | Turn]
+"""What changed the order of what is ready since the execution before: from where something was preferred, or a `Turn`."""
 
 
 class More:
@@ -22,24 +38,18 @@ class More:
 
     __slots__ = (
         "change",
-        "dropped",
-        "frames",
         "made",
         "marks",
         "moved",
-        "noted",
         "override",
         "view_in_passing",
         "writes",
     )
 
     def __init__(self) -> None:
-        self.noted: tuple[tuple[Place, int], ...] | None = None
-        self.dropped: dict[Place, dict[int, bool]] | None = None
-        self.frames: Undo = NOTHING
         self.writes: Sequence[Write] = ()
         self.made: tuple[Resource, ...] = ()
-        self.moved: list[int] | None = None
+        self.moved: Moves | None = None
         self.change: Override | None = None
         self.override: Override | None = None
         self.marks: Sequence[Any] = ()
@@ -51,11 +61,11 @@ class Entry:
 
     - `row` counts the step's executions from 0;
     - `outputs` is None for a dead one, and has a `Reference` in place of each resource;
-    - `previous` is the node's execution before this one;
-    - `released` counts what it made ready.
+    - `released` counts what it made ready;
+    - `home` is the history that it is in.
     """
 
-    __slots__ = ("activation", "duration_ns", "more", "outputs", "previous", "released", "row", "view")
+    __slots__ = ("activation", "duration_ns", "home", "more", "outputs", "released", "row", "view")
 
     def __init__(
         self,
@@ -63,14 +73,14 @@ class Entry:
         activation: Activation,
         outputs: Sequence[Any] | None,
         duration_ns: int,
-        previous: Entry | None = None,
+        home: Callable[[], History | None],
         released: int = 0,
     ) -> None:
         self.row = row
         self.activation = activation
         self.outputs = outputs
         self.duration_ns = duration_ns
-        self.previous = previous
+        self.home = home
         self.released = released
         self.view: Any = None  # what `views.executed_view` made of it
         self.more: More | None = None
@@ -87,14 +97,12 @@ class Entry:
         return () if self.more is None else self.more.writes
 
     @property
-    def frames(self) -> Undo:
-        """What it changed in `Stepping.frames`."""
-        return NOTHING if self.more is None else self.more.frames
-
-    @property
-    def dropped(self) -> dict[Place, dict[int, bool]] | None:
-        """What it removed from `Stepping.done`."""
-        return None if self.more is None else self.more.dropped
+    def previous(self) -> Entry | None:
+        """The node's execution before this one, if it is kept."""
+        history = self.home()
+        if history is None:
+            return None
+        return history.at(history.before(self.row, self.activation.item))
 
     @property
     def view_in_passing(self) -> bool:
@@ -137,8 +145,16 @@ class Entry:
             return getattr(outputs[0], "nbytes", 0)
         return sum(getattr(value, "nbytes", 0) for value in outputs)
 
+
+class Facts(NamedTuple):
+    """What there is to know of one execution, whether or not it has an entry: its item, its outputs, what it changed."""
+
+    item: Item
+    outputs: Sequence[Any] | None
+    writes: Sequence[Write]
+
     def arrays(self) -> Iterator[Any]:
-        """The arrays that this entry keeps alive: its outputs, and what resources held before and after it."""
+        """The arrays that it keeps alive: its outputs, and what resources held before and after it."""
         for value in self.outputs or ():
             found = value.value if isinstance(value, Reference) else value
             if hasattr(found, "nbytes"):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from engine.runtime.queues import Queue
 from engine.runtime.rendezvous import Rendezvous
-from engine.runtime.resources import NO_KEY, Resource, Stack, TensorArray
+from engine.runtime.resources import NO_KEY, Resource, Stack, TensorArray, Write
 from engine.runtime.state import DEAD, Activation
 from tracing.dead_path import STOPS, DeadPath, Place, chose_text, dead_path
 from tracing.frames import flow_of
 from tracing.stacks import Resources
 from workbench.debugger import source
 from workbench.debugger.frame_notes import path
+from workbench.debugger.history import History
 from workbench.debugger.snapshot import (
     MAX_ELEMENTS,
     MAX_RESOURCES,
@@ -25,7 +29,7 @@ from workbench.debugger.snapshot import (
     WayView,
     WriterView,
 )
-from workbench.debugger.stepping import Entry, Stepping
+from workbench.debugger.stepping import Stepping
 from workbench.debugger.values import Summaries
 
 _ORDER = {Stack.kind: 0, TensorArray.kind: 1, "variable": 2}
@@ -41,7 +45,7 @@ def resource_views(stepping: Stepping, summaries: Summaries) -> tuple[tuple[Reso
         and not isinstance(each, Rendezvous)  # `info transfers` tells of it
     ]
     found.sort(key=lambda each: (_ORDER.get(each.kind, 3), each.name))
-    writers = _Writers(stepping)
+    writers = _writers_of(stepping)
     return tuple(_resource(each, writers, stepping.uses, summaries) for each in found[:MAX_RESOURCES]), len(
         found
     )
@@ -94,28 +98,71 @@ def _summary(value: Any, summaries: Summaries) -> ValueSummary:
 
 
 class _Writers:
-    """Who wrote what is there, as far back as the history goes."""
+    """Who wrote what is there, as far back as the history goes: kept up to date rather than searched for at each stop.
 
-    def __init__(self, stepping: Stepping) -> None:
-        # Of an array's item, the key is its index; of a stack's element, the cell that holds it; of anything else, None.
-        self._by: dict[tuple[int, Any], Entry] = {}
-        for entry in stepping.history:
-            for write in entry.writes:
-                key: Any = None
-                if write.key is not NO_KEY:
-                    key = write.key
-                elif isinstance(write.resource, Stack):
-                    if write.kind != "push":
-                        continue
-                    key = id(write.new)
-                self._by[id(write.resource), key] = entry
+    `_by`: of each thing the rows that wrote it, the latest last.  Of an array's item, the key is its index; of a stack's element,
+    the cell that holds it; of anything else, None.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._by: dict[tuple[int, Any], deque[int]] = {}
+        self._rows: deque[tuple[int, list[tuple[int, Any]]]] = deque()  # with what they wrote
+        self._at = 0  # the row up to which it is known
+        self._turns = history.turns
+
+    def follow(self) -> None:
+        """Take in what has executed, been taken back or been forgotten since."""
+        history = self._history
+        with history.lock:
+            rows, self._at = self._rows, min(self._at, history.same_up_to(self._turns))
+            self._turns = history.turns
+            while rows and rows[-1][0] >= self._at:
+                for key in rows.pop()[1]:
+                    self._by[key].pop()
+            while rows and rows[0][0] < history.first:
+                for key in rows.popleft()[1]:
+                    self._by[key].popleft()
+            wrote = history.wrote
+            for row in wrote[bisect_left(wrote, self._at) :]:
+                keys = _keys(history.writes(row))
+                rows.append((row, keys))
+                for key in keys:
+                    self._by.setdefault(key, deque()).append(row)
+            self._at = history.end
 
     def of(self, resource: Resource, key: Any = None) -> WriterView | None:
-        entry = self._by.get((id(resource), key))
-        if entry is None:
+        rows = self._by.get((id(resource), key))
+        if not rows:
             return None
-        at = entry.activation
-        return WriterView(entry.row, at.name, path(at.frame, at.iteration))
+        at = self._history.activation(rows[-1])
+        return WriterView(rows[-1], at.name, path(at.frame, at.iteration))
+
+
+def _keys(writes: Sequence[Write]) -> list[tuple[int, Any]]:
+    """What was written, as in `_Writers`."""
+    keys: list[tuple[int, Any]] = []
+    for write in writes:
+        if write.key is not NO_KEY:
+            keys.append((id(write.resource), write.key))
+        elif not isinstance(write.resource, Stack):
+            keys.append((id(write.resource), None))
+        elif write.kind == "push":
+            keys.append((id(write.resource), id(write.new)))
+    return keys
+
+
+_writers: WeakKeyDictionary[Stepping, _Writers] = WeakKeyDictionary()
+
+
+def _writers_of(stepping: Stepping) -> _Writers:
+    """The writers of a step, up to date."""
+    history = stepping.history
+    writers = _writers.get(stepping)
+    if writers is None:
+        writers = _writers[stepping] = _Writers(history)
+    writers.follow()
+    return writers
 
 
 # The way of a dead token.

@@ -14,7 +14,8 @@ from engine.runtime.program import ENTER, EXIT, SWITCH, Item
 from engine.runtime.state import ABSENT, DEAD, Activation, Frame, Iteration
 from workbench.debugger.changes import Made, Token, order, override_of, stand_in
 from workbench.debugger.command import CommandError
-from workbench.debugger.overrides import there
+from workbench.debugger.naming import slot_of, split
+from workbench.debugger.overrides import Target, there
 from workbench.debugger.stepping import Stepping
 
 _ALIKE = ("Identity", "LoopCond")  # what passes a predicate on
@@ -46,7 +47,7 @@ def force(stepping: Stepping, name: str, value: bool) -> Made:
             row = f" in #{entry.row}" if entry is not None else ""
             raise CommandError(f"'{decided[0].name}' has decided{row} already; go back to before it")
         at = Activation(root, frame, number)
-        override = override_of(stepping, text, at)
+        override = override_of(stepping, text, at, Target.of("force", root, slot, at))
         stepping.overrides.note(override)
         stepping.overrides.mark_slots(((t.place, t.item.index, t.slot) for t in waiting), override)
         edits = [(each.tokens, each.at, _like(stepping, root, token, each.value)) for each in waiting]
@@ -59,7 +60,10 @@ def force(stepping: Stepping, name: str, value: bool) -> Made:
         row = f" in #{entry.row}" if entry is not None else ""
         raise CommandError(f"'{switches[0].name}' has decided{row} already; go back to before it")
     values = [np.asarray(value) if each == slot else None for each in range(root.n_outputs)]
-    return Made(order(stepping, root, text, False, values, None), f"when {root.name} runs next")
+    return Made(
+        order(stepping, root, text, False, values, None, Target.of("force", root, slot, None)),
+        f"when {root.name} runs next",
+    )
 
 
 def _like(stepping: Stepping, item: Item, token: Any, instead_of: Any) -> Any:
@@ -76,10 +80,10 @@ def _with(outputs: Sequence[Any] | None, slot: int, value: Any) -> Sequence[Any]
 def predicate_of(stepping: Stepping, name: str) -> tuple[Item, int]:
     """The tensor that decides: of a Switch, or of those in a scope, its predicate; or the bool tensor of that name itself."""
     by_name = stepping.step.program.by_name
-    node, _, number = name.partition(":")
+    node, number = split(name)
     item = by_name.get(node)
     if item is not None and item.flow != SWITCH:
-        slot = int(number) if number.isdecimal() and len(number) < 4 else 0
+        slot = slot_of(item, number)
         if slot >= item.n_outputs or not item.node.output_dtypes[slot].base_dtype.is_bool:
             raise CommandError(f"'{name}' is neither a Switch nor a bool that one could ask")
         return _source(stepping, item, slot)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from viz.format import nbytes, plural
-from workbench.debugger import looking, rewinding
+from workbench.debugger import earlier, looking, rewinding
 from workbench.debugger.command import Answer, Command, CommandError, count
 from workbench.debugger.frame_notes import path
 from workbench.debugger.moving import node_meant, probe_of, reason_of, unit_of
@@ -23,15 +24,38 @@ SHOWN = 12  # places visited
 
 
 def _answer(
-    debugger: Debugger, stepping: Stepping, done: Back, breaks: bool = True, otherwise: str = ""
+    debugger: Debugger,
+    stepping: Stepping,
+    done: Back,
+    breaks: bool = True,
+    otherwise: str = "",
+    across: bool = False,
 ) -> Answer:
-    said = rewind(debugger, stepping, done, breaks, otherwise)
-    stepping.visit()
+    said = rewind(debugger, stepping, done, breaks, otherwise, across)
+    looking.stepping_of(debugger).visit()
     return Answer(True, said)
 
 
 def _back(debugger: Debugger, rest: str) -> Answer:
     return _answer(debugger, looking.stepping_of(debugger), rewinding.after_count(count(rest)), breaks=False)
+
+
+def _before_this_run(debugger: Debugger, at_begin: bool = False) -> Answer | None:
+    """From the beginning of a run: to the end (or the beginning) of the one before, if that is kept."""
+    if looking.stepping_of(debugger).executed or debugger.runs.before() is None:
+        return None
+    said = earlier.go_back(debugger, at_begin)
+    looking.stepping_of(debugger).visit()
+    return Answer(True, said)
+
+
+def _or_before(run: Callable[[Debugger, str], Answer]) -> Callable[[Debugger, str], Answer]:
+    """A move that leads from the beginning of a run to the end of the one before."""
+
+    def either(debugger: Debugger, rest: str) -> Answer:
+        return _before_this_run(debugger) or run(debugger, rest)
+
+    return either
 
 
 def _last(stepping: Stepping) -> Entry:
@@ -101,7 +125,8 @@ def _iteration(debugger: Debugger, rest: str) -> Answer:
 def _until(debugger: Debugger, rest: str) -> Answer:
     stepping = looking.stepping_of(debugger)
     probe = probe_of(rest)
-    if not probe.count_in(1, stepping.step.stage):
+    steppings = [stepping, *(run.stepping for run in debugger.runs.earlier())]
+    if not any(probe.count_in(1, each.step.stage) for each in steppings):
         raise CommandError(looking.no_such_node(stepping, probe.views[0].node))
 
     def done(at: Stepping, entry: Entry) -> str | None:
@@ -111,15 +136,33 @@ def _until(debugger: Debugger, rest: str) -> Answer:
             hit = probe.after(at, last, passing=True)
         return None if hit is None else reason_of(hit.reason)
 
-    return _answer(debugger, stepping, done)
+    return _search(debugger, stepping, done)
+
+
+def _search(debugger: Debugger, stepping: Stepping, done: Back) -> Answer:
+    """Go back to where `done` or a breakpoint stops: in this run, or else in one before; if in none, to this one's beginning.
+
+    With nothing to look for, from the beginning of a run to that of the one before.
+    """
+    looks = done is not _never or not debugger.breakpoints.quiet
+    if not looks:
+        found = _before_this_run(debugger, at_begin=True)
+        return found or _answer(debugger, stepping, done)
+    return _answer(debugger, stepping, done, across=True)
+
+
+def _never(at: Stepping, entry: Entry) -> str | None:
+    return None
 
 
 def _continue(debugger: Debugger, rest: str) -> Answer:
-    return _answer(debugger, looking.stepping_of(debugger), lambda at, entry: None)
+    return _search(debugger, looking.stepping_of(debugger), _never)
 
 
 def _begin(debugger: Debugger, rest: str) -> Answer:
-    return _answer(debugger, looking.stepping_of(debugger), lambda at, entry: None, breaks=False)
+    return _before_this_run(debugger, at_begin=True) or _answer(
+        debugger, looking.stepping_of(debugger), lambda at, entry: None, breaks=False
+    )
 
 
 # To a place in history, back or on.
@@ -169,8 +212,12 @@ def _redo(debugger: Debugger, stepping: Stepping, row: int) -> str:
 
 
 def _goto(debugger: Debugger, rest: str) -> Answer:
+    run, colon, row = rest.partition(":")
+    if colon:
+        return Answer(True, earlier.goto_run(debugger, run.strip(), row.strip(), go_to))
     stepping = looking.stepping_of(debugger)
     said = go_to(debugger, stepping, _row(rest))
+    debugger.runs.reached()
     stepping.visit()
     return Answer(True, said)
 
@@ -181,6 +228,7 @@ def _again(debugger: Debugger, rest: str) -> Answer:
     if not stepping.future:
         raise CommandError("nothing that was taken back is ahead (n executes the next node)")
     said = go_to(debugger, stepping, stepping.executed + min(wanted, len(stepping.future)))
+    debugger.runs.reached()
     stepping.visit()
     return Answer(True, said)
 
@@ -204,6 +252,7 @@ def _jump(debugger: Debugger, rest: str) -> Answer:
             f"there is no place visited {'before' if wanted < 0 else 'after'} this one (jump lists them)"
         )
     said = go_to(debugger, stepping, stepping.visited[wanted])
+    debugger.runs.reached()
     stepping.visiting = wanted
     return Answer(True, said)
 
@@ -255,7 +304,7 @@ def _history(debugger: Debugger, rest: str) -> Answer:
     if not rest:
         if stepping is None:
             raise CommandError("no step is stopped")
-        return Answer(True, history(stepping))
+        return Answer(True, "\n".join([history(stepping), *earlier.history_lines(debugger)]))
     words = rest.lower().removesuffix("mb").split() if rest.lower().endswith("mb") else [rest]
     megabytes = rest.lower().endswith("mb")
     number = words[0] if words else ""
@@ -268,8 +317,10 @@ def _history(debugger: Debugger, rest: str) -> Answer:
         debugger.kept_bytes = int(number) << 20
     else:
         debugger.kept = int(number)
-    if stepping is not None:
+    if stepping is not None and debugger.runs.here is None:
         stepping.budget(debugger.kept or stepping.kept, debugger.kept_bytes or stepping.kept_bytes)
+    debugger.runs.trim()
+    if stepping is not None:
         return Answer(True, history(stepping))
     return Answer(True, "the next steps keep so much")
 
@@ -281,9 +332,9 @@ COMMANDS = (
         "back",
         ("n-", "undo"),
         "[COUNT]",
-        "take the last execution back, or the last COUNT. "
+        "take the last execution back, or the last COUNT; from the step's beginning, go back into the Session.run before it. "
         "Tokens, frames and variables are then as before; what was printed or written to files stays.",
-        _back,
+        _or_before(_back),
         rewinds=True,
     ),
     Command(
@@ -291,7 +342,7 @@ COMMANDS = (
         (),
         "[COUNT]",
         "take back to before the last execution on this device, or the last COUNT",
-        _on_device,
+        _or_before(_on_device),
         rewinds=True,
     ),
     Command(
@@ -299,7 +350,7 @@ COMMANDS = (
         (),
         "[SCOPE]",
         "go back over the name scope of what executed last; with SCOPE, back to where one of its nodes is next",
-        _scope,
+        _or_before(_scope),
         rewinds=True,
     ),
     Command(
@@ -307,7 +358,7 @@ COMMANDS = (
         (),
         f"[{_KINDS_TEXT}]",
         "go back into the last frame within this one (or another kind of unit)",
-        _into,
+        _or_before(_into),
         rewinds=True,
     ),
     Command(
@@ -315,7 +366,7 @@ COMMANDS = (
         (),
         f"[{_KINDS_TEXT}]",
         "go back over the scope (or other unit) of what executed last",
-        _over,
+        _or_before(_over),
         rewinds=True,
     ),
     Command(
@@ -323,7 +374,7 @@ COMMANDS = (
         ("out-",),
         f"[{_KINDS_TEXT}]",
         "go back to before the frame (or other unit) of what executed last",
-        _out,
+        _or_before(_out),
         rewinds=True,
     ),
     Command(
@@ -331,7 +382,7 @@ COMMANDS = (
         (),
         "[COUNT]",
         "go back to the previous iteration of this loop, or to the COUNTth before",
-        _iteration,
+        _or_before(_iteration),
         rewinds=True,
     ),
     Command(
@@ -361,8 +412,8 @@ COMMANDS = (
     Command(
         "goto",
         ("g",),
-        "ROW",
-        "go where execution ROW is next, back or on. "
+        "ROW | RUN:ROW | RUN:begin | RUN:end",
+        "go where execution ROW is next, back or on; with RUN, in that Session.run (goto 3:12). "
         "On: along what was taken back, as long as the step has not gone another way since; what had effects is not done twice.",
         _goto,
         rewinds=True,
@@ -387,7 +438,8 @@ COMMANDS = (
         "history",
         (),
         "[COUNT | SIZE MB]",
-        "say how far back the history goes, or how much it is to keep. The oldest executions fall out first.",
+        "say how far back the history goes, or how much it is to keep. "
+        "The oldest executions fall out first, those of earlier runs before those of this one.",
         _history,
         anytime=True,
     ),

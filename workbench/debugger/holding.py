@@ -9,11 +9,13 @@ from engine.runtime.driver import Executable
 from engine.runtime.program import ENTER, EXIT, SEND, Item
 
 if TYPE_CHECKING:
-    from workbench.debugger.entries import Entry
+    from workbench.debugger.entries import Facts
+    from workbench.debugger.history import History
 
 KEPT = 100_000  # executions that can be taken back
 KEPT_BYTES = 256 << 20  # unless what they keep alive takes more than this
 ENTRY_BYTES = 750  # what an execution takes beside its arrays: entry, activation, journal
+ROW_BYTES = 160  # the same, of one that nobody has looked at
 LARGE = 4_096  # bytes from which on an array is counted once, however many executions hold it
 
 # What is special about an item: its outputs may be resources; it may change some; it changes frames.
@@ -83,21 +85,28 @@ class Budget:
         self._sizes = sizes
         self._large: dict[int, int] = {}  # by identity, how many entries hold an array
         self.bytes = 0
+        self.reserved, self.reserved_bytes = 0, 0
         self.set(kept, kept_bytes)
 
     def set(self, kept: int, kept_bytes: int) -> None:
         """Keep that many executions and bytes from now on."""
         self.kept, self.kept_bytes = kept, kept_bytes
-        self.most = kept * 5 // 4
-        self.most_bytes = max(kept_bytes // 4, kept_bytes - ENTRY_BYTES * kept)
+        self.most = max(1, kept * 5 // 4 - self.reserved)
+        most_bytes = max(kept_bytes // 4, kept_bytes - ENTRY_BYTES * kept)
+        self.most_bytes = max(0, most_bytes - self.reserved_bytes)
 
-    def hold(self, entry: Entry) -> None:
-        """Count the bytes that `entry` keeps alive; a large array only if no other entry holds it."""
-        size = self._sizes[entry.activation.item.index]
-        if size >= 0 and entry.outputs is not None and not entry.writes:
+    def reserve(self, executions: int, nbytes: int) -> None:
+        """Leave so much of it to others, which give way when it is used up."""
+        self.reserved, self.reserved_bytes = executions, nbytes
+        self.set(self.kept, self.kept_bytes)
+
+    def hold(self, facts: Facts) -> None:
+        """Count the bytes that an execution keeps alive; a large array only if no other one holds it."""
+        size = self._sizes[facts.item.index] if facts.item.index >= 0 else -1
+        if size >= 0 and facts.outputs is not None and not facts.writes:
             self.bytes += size
             return
-        for array in entry.arrays():
+        for array in facts.arrays():
             size = array.nbytes
             if size > LARGE:
                 key = id(_owner(array))
@@ -107,13 +116,13 @@ class Budget:
                     continue
             self.bytes += size
 
-    def release(self, entry: Entry) -> None:
+    def release(self, facts: Facts) -> None:
         """The opposite of `hold`."""
-        size = self._sizes[entry.activation.item.index]
-        if size >= 0 and entry.outputs is not None and not entry.writes:
+        size = self._sizes[facts.item.index] if facts.item.index >= 0 else -1
+        if size >= 0 and facts.outputs is not None and not facts.writes:
             self.bytes -= size
             return
-        for array in entry.arrays():
+        for array in facts.arrays():
             size = array.nbytes
             if size > LARGE:
                 key = id(_owner(array))
@@ -124,13 +133,14 @@ class Budget:
                 self._large.pop(key, None)
             self.bytes -= size
 
-    def release_oldest(self, history: list[Entry]) -> int:
+    def release_oldest(self, history: History) -> int:
         """How many of the oldest have to go for three quarters of the budget to be in use; they are counted no more."""
+        first = history.first
         drop = max(0, len(history) - self.kept)
         enough = self.most_bytes * 3 // 4 if self.bytes > self.most_bytes else self.most_bytes
         at = 0
         while at < len(history) - 1 and (at < drop or self.bytes > enough):
-            self.release(history[at])
+            self.release(history.facts(first + at))
             at += 1
         return at
 

@@ -9,9 +9,11 @@ from engine.runtime.program import Item
 from engine.runtime.resources import Write
 from engine.runtime.state import Activation, outputs_of
 from workbench.debugger.entries import Entry
+from workbench.debugger.history import History
 from workbench.debugger.stepping import Stepping
 
 BEFORE = 4  # executions that are looked back for one that was alive
+_BLOCK = 128  # executions in which each node is looked for first
 
 
 class LastOutputs(NamedTuple):
@@ -35,16 +37,22 @@ class LastOutputs(NamedTuple):
 
 def last_outputs(stepping: Stepping) -> LastOutputs:
     """What each node gave last, or in the last of a few executions before that one that was alive."""
-    instead = {entry.activation.item: _alive(entry) for entry in stepping.read.latest.values()}
-    first, special = stepping.read.executed, stepping.unread.special
-    items, given = stepping.unread.since(first)
-    last: dict[Item, Any] = dict(zip(items, given, strict=True))
-    dead = {each: BEFORE + 1 for each, it in last.items() if it is None and each.frame.parent is not None}
+    history = stepping.history
+    first, end = history.first, history.end
+    items = history.items(first, end)
+    given = history.given(first, end)
+    last = _last(items, given, [] if history.by_hand else stepping.step.program.items)
     found: dict[Item, Sequence[Any] | None] = {}
-    for row, each in special.items():
+    if first:
+        for index, entry in stepping.latest.fallen():
+            item = stepping.step.program.items[index]
+            if item not in last:
+                found[item] = entry.outputs
+    for row in _noted(history):
         item = items[row - first]
         if last[item] is given[row - first]:
-            found[item] = each.outputs
+            found[item] = history.facts(row).outputs
+    dead = {each: BEFORE + 1 for each, it in last.items() if it is None and each.frame.parent is not None}
     for at in range(len(items) - 1, -1, -1) if dead else ():
         item = items[at]
         left = dead.get(item)
@@ -53,31 +61,50 @@ def last_outputs(stepping: Stepping) -> LastOutputs:
         if given[at] is None and left:
             dead[item] = left - 1
             continue
-        found[item] = special[first + at].outputs if first + at in special else outputs_of(item, given[at])
+        found[item] = history.facts(first + at).outputs
         del dead[item]
         if not dead:
             break
-    for item in dead:
-        found[item] = instead.get(item)
-    if instead:
-        instead = {item: outputs for item, outputs in instead.items() if item not in last}
-    return LastOutputs(last, {**instead, **found})
+    return LastOutputs(last, found)
+
+
+def _last(items: list[Item], given: list[Any], program: Sequence[Item]) -> dict[Item, Any]:
+    """What each item gave last, of executions in order; `program` has all the items, or none to look through all of them."""
+    outside = {item for item in program if item.frame.parent is None}  # these execute once
+    inside = len(program) - len(outside)
+    if not inside or len(items) < 4 * _BLOCK:
+        return dict(zip(items, given, strict=True))
+    last: dict[Item, Any] = {}
+    found = 0
+    end, size = len(items), _BLOCK
+    while end and found < inside:
+        begin = max(0, end - size)
+        last = dict(zip(items[begin:end], given[begin:end], strict=True)) | last
+        found = len(last.keys() - outside)
+        end, size = begin, size * 2
+    begin, size, wanted = 0, _BLOCK, len(program)
+    while begin < end and len(last) < wanted:
+        stop = min(end, begin + size)
+        for item, it in zip(items[begin:stop], given[begin:stop], strict=True):
+            if item in outside:
+                last[item] = it
+        begin, size = stop, size * 2
+    return last
+
+
+def _noted(history: History) -> Iterator[int]:
+    """The rows, in order, of which something else is known of the outputs than the journal has."""
+    if not history.made:
+        yield from history.special
+        return
+    special = history.special
+    for row, cell in enumerate(history.cells, history.first):
+        if isinstance(cell, Entry) or row in special:
+            yield row
 
 
 def writes_of(stepping: Stepping) -> Iterator[tuple[int, Activation, Sequence[Write]]]:
     """The executions that have changed resources, in order: row, activation, changes."""
-    for entry in stepping.read.history:
-        if entry.more is not None and entry.more.writes:
-            yield entry.row, entry.activation, entry.more.writes
-    for row, special in stepping.unread.special.items():
-        if special.writes:
-            yield row, stepping.unread.activation(row), special.writes
-
-
-def _alive(entry: Entry) -> Sequence[Any] | None:
-    found: Entry | None = entry
-    for _ in range(BEFORE + 1):
-        if found is None or found.outputs is not None:
-            break
-        found = found.previous
-    return found.outputs if found is not None else None
+    history = stepping.history
+    for row in history.wrote:
+        yield row, history.activation(row), history.writes(row)

@@ -52,6 +52,7 @@ class Listener:
         self.script = sys.argv[0] if sys.argv and sys.argv[0] not in ("", "-c") else "python"
         self.token = token
         self._pid = os.getpid()
+        self._closed = False
         self._conversation: Conversation | None = None
         if path is not None:
             listener = listen_at(path)
@@ -77,6 +78,7 @@ class Listener:
         """Listen no more; who is attached is detached.  Nothing happens in a forked child, whose socket this is not."""
         if os.getpid() != self._pid:
             return
+        self._closed = True
         self._door.close()
         if self.path is not None:
             self.path.unlink(missing_ok=True)
@@ -93,7 +95,9 @@ class Listener:
         self._conversation = conversation
         driver.install(conversation.debugger)
         try:
-            conversation.talk(connection, lines)
+            # Whoever has closed, or detached, before there was anything to detach finds the driver gone all the same.
+            if not self._closed and not conversation.debugger.released:
+                conversation.talk(connection, lines)
         finally:
             conversation.release()
             self._conversation = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from engine.passes.stage import StageNode
 from engine.runtime.diagnosis import explain_key
@@ -17,7 +17,10 @@ from viz.format import dtype
 from viz.format import shape as shape_text
 from workbench.debugger import source, text, views
 from workbench.debugger.command import Answer, Command, CommandError
+from workbench.debugger.expressions import PRINTED, Expression, ExpressionError
 from workbench.debugger.frame_notes import path
+from workbench.debugger.naming import item_of, no_such_node, node_name, output_of
+from workbench.debugger.scopes import NodeScope
 from workbench.debugger.snapshot import TokenState, TokenView
 from workbench.debugger.stepping import Entry, Stepping
 from workbench.debugger.values import Reference, print_array
@@ -25,9 +28,12 @@ from workbench.debugger.values import Reference, print_array
 if TYPE_CHECKING:
     from workbench.debugger.core import Debugger
 
+__all__ = ["COMMANDS", "info", "item_of", "no_such_node", "parked_of", "print_tensor", "stepping_of", "where"]
+
 _ELSEWHERE = ("history", "log")  # what is listed by commands of that name, too
 MAX_PRINT = 20_000  # characters of a tensor printed with `p`
 PRINT_WHOLE = 1_000  # elements up to which `p` prints all
+_NAMED = re.compile(r"\^?[A-Za-z0-9_.][\w.\\/>-]*(:[\w-]*)?")
 
 
 def stepping_of(debugger: Debugger) -> Stepping:
@@ -39,24 +45,18 @@ def stepping_of(debugger: Debugger) -> Stepping:
 
 
 def print_tensor(debugger: Debugger, rest: str) -> Answer:
-    """``p TENSOR``: the value that the node's latest execution in this step gave."""
+    """``p TENSOR``: the value that the node's latest execution in this step gave; ``p EXPRESSION``: what it comes to."""
     stepping = stepping_of(debugger)
     if not rest:
-        raise CommandError("which tensor? p NODE prints all outputs of a node, p NODE:0 the first")
-    name, _, number = rest.partition(":")
-    item = item_of(stepping, name)
-    slots = range(item.n_outputs)
-    if number:
-        if not number.isdecimal() or len(number) > 6 or int(number) not in slots:
-            has = (
-                "no output"
-                if not slots
-                else f"outputs 0 to {slots[-1]}"
-                if len(slots) > 1
-                else "only output 0"
-            )
-            raise CommandError(f"'{name}' has {has}, not '{number}'")
-        slots = range(int(number), int(number) + 1)
+        raise CommandError(
+            "which tensor? p NODE prints all outputs of a node, p NODE:0 the first, p EXPRESSION what it comes to"
+        )
+    if node_name(rest) not in stepping.step.program.by_name:
+        expression = _as_expression(rest)
+        if expression is not None:
+            return _print_expression(stepping, expression)
+    item, slot, chosen = output_of(stepping, rest)
+    name, slots = item.name, range(slot, slot + 1) if chosen else range(item.n_outputs)
     entry = stepping.latest.get(item.index)
     if entry is None:
         raise CommandError(f"'{name}' has not executed in this step yet; {_why_not(stepping, item)}")
@@ -69,6 +69,41 @@ def print_tensor(debugger: Debugger, rest: str) -> Answer:
     if not item.n_outputs:
         lines.append(f"{name} has no outputs; it has executed")
     return Answer(True, "\n".join(lines))
+
+
+def _as_expression(text: str) -> Expression | None:
+    """The expression that `text` is; None for what can only be a node's name.  Raises ExpressionError for what is neither."""
+    try:
+        return Expression(text, PRINTED)
+    except ExpressionError:
+        if _NAMED.fullmatch(text):
+            return None
+        raise
+
+
+def _print_expression(stepping: Stepping, expression: Expression) -> Answer:
+    """What an expression comes to: about outputs, at the last execution; about anything else, at the next."""
+    last, activation = stepping.last, stepping.next
+    if activation is None or expression.outputs:
+        if last is None:
+            raise CommandError(
+                "nothing has executed yet; p is then about inputs (in0), var(…) and places only"
+            )
+        scope = NodeScope(stepping, last.activation, last)
+    else:
+        scope = NodeScope(stepping, activation)
+    found = expression.value(scope)
+    shown = map(_plainly, found) if isinstance(found, tuple) else [_plainly(found)]
+    return Answer(True, "\n".join(shown)[: 2 * MAX_PRINT])
+
+
+def _plainly(value: Any) -> str:
+    """What an expression came to: an array with its dtype and shape, anything else as it is."""
+    if isinstance(value, list | np.ndarray) and np.size(value):
+        array = np.asarray(value)
+        said, _ = print_array(array, MAX_PRINT, PRINT_WHOLE)
+        return f"{array.dtype.name}{list(array.shape)}\n{said}" if array.ndim else said
+    return str(value)[:MAX_PRINT]
 
 
 def _printed(entry: Entry, view: TokenView) -> TokenView:
@@ -139,9 +174,7 @@ def info(debugger: Debugger, rest: str) -> Answer:
     stepping = debugger.stepping
     if stepping is None:
         raise CommandError("no step is stopped")
-    return Answer(
-        True, _node(debugger, stepping, item_of(stepping, re.sub(r":\d+$", "", rest.removeprefix("^"))))
-    )
+    return Answer(True, _node(debugger, stepping, item_of(stepping, node_name(rest))))
 
 
 def _node(debugger: Debugger, stepping: Stepping, item: Item) -> str:
@@ -241,7 +274,7 @@ def list_source(debugger: Debugger, rest: str) -> Answer:
     if rest == "run":
         return Answer(True, text.source(source.view(debugger.run_site(stepping)), "the Session.run"))
     if rest:
-        node = _node_of_any_stage(stepping, re.sub(r":\d+$", "", rest))
+        node = _node_of_any_stage(stepping, node_name(rest))
     elif stepping.next is not None:
         node = stepping.next.item.node
     elif stepping.last is not None:
@@ -262,35 +295,14 @@ def _node_of_any_stage(stepping: Stepping, name: str) -> StageNode:
     raise CommandError(no_such_node(stepping, name))
 
 
-def item_of(stepping: Stepping, name: str) -> Item:
-    """The node of that name; raises CommandError if this step has none."""
-    found = stepping.step.program.by_name.get(name)
-    if found is None:
-        raise CommandError(no_such_node(stepping, name))
-    return found
-
-
-def no_such_node(stepping: Stepping, name: str, what: str = "node") -> str:
-    """Why there is no node of that name in this step, and which were perhaps meant."""
-    names = list(stepping.step.stage.nodes)
-    said = f"there is no {what} '{name}' in this step"
-    with contextlib.suppress(KeyError):
-        stage, reason, heirs = stepping.step.stage.fate(name)
-        because = f": {reason}" if reason else ""
-        went = f" ({stage})" if because and stage.startswith("optimized/") else ""
-        instead = f"; in its place: {', '.join(heirs)}" if heirs else ""
-        return f"'{name}' is in the graph, but not in this step{because}{went}{instead}"
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    close += [each for each in names if each.endswith(f"/{name}")][: 3 - len(close)]
-    return said + (f"; did you mean {' or '.join(dict.fromkeys(close))}?" if close else "")
-
-
 COMMANDS = (
     Command(
         "p",
         ("print",),
-        "TENSOR",
-        "print the latest value of TENSOR (add:0), or of all outputs of a node",
+        "TENSOR | EXPRESSION",
+        "print the latest value of TENSOR (add:0), or of all outputs of a node. "
+        'EXPRESSION is one as conditions have it: p abs(tensor("loss:0")).max(), p var("w").mean(axis=0), p in0.shape of the '
+        "next node, p x[:, 0] of the last one.",
         print_tensor,
     ),
     Command(

@@ -23,15 +23,18 @@ import numpy as np
 
 from engine.runtime import driver
 from engine.types import site
-from workbench.debugger import changes, forcing, looking, moves, notebook_html, text
+from viz.html import paragraph
+from viz.schedule_model import ExplorationView, RaceList, ShownRace
+from workbench.debugger import asking, changes, forcing, looking, moves, notebook_html, scheduling, text
 from workbench.debugger.command import Answer, CommandError
 from workbench.debugger.commands import parse
 from workbench.debugger.core import Debugger, Quit
 from workbench.debugger.entries import Entry
 from workbench.debugger.listening import _OWN
+from workbench.debugger.naming import output_of, value_of
+from workbench.debugger.questions.reasoning import Reasoning
 from workbench.debugger.snapshot import BreakpointView, Snapshot
 from workbench.debugger.stepping import Stepping
-from workbench.debugger.values import Reference
 
 _NOTHING: Any = object()
 
@@ -215,10 +218,14 @@ class NotebookDebugger:
 
     def _ask(self, call: Callable[[Stepping], Any]) -> Any:
         """Ask the stopped step something, in its own thread."""
+        return self._call(lambda debugger: call(looking.stepping_of(debugger)))
+
+    def _call(self, call: Callable[[Debugger], Any]) -> Any:
+        """Ask the debugger something, in the stopped step's own thread."""
         with self._calls:
             if self._worker is None:
                 raise DebuggerError("no step is under way: debugger.run(fetches) begins one")
-            self._desk.calls.put(lambda debugger: call(looking.stepping_of(debugger)))
+            self._desk.calls.put(call)
             value, error = self._await()
         if isinstance(error, CommandError):
             raise DebuggerError(str(error)) from None
@@ -312,6 +319,38 @@ class NotebookDebugger:
         """What keeps a node from executing, back to the root causes."""
         return self.execute(f"why not {node}")
 
+    def ask(self, question: str) -> Reasoning:
+        """The answer to a question (``"origin nan"``, ``"why not while/add"``, ``"who wrote w"`` …), which displays itself."""
+        found: Reasoning = self._call(lambda debugger: asking.ask(debugger, question))
+        return found
+
+    # Order.
+
+    def races(self) -> RaceList:
+        """The accesses to one variable, stack, array or queue of which no path says which is first."""
+        found: RaceList = self._tell("races")
+        return found
+
+    def race(self, number: int) -> ShownRace:
+        """Race `number` of those that `races` lists, run in both orders; the step stands afterwards where it stood."""
+        found: ShownRace = self._tell(f"races show {number}")
+        return found
+
+    def explore(self, limit: int | None = None) -> ExplorationView:
+        """What all schedules of the rest of the step that can differ come to, or at most `limit` of them."""
+        found: ExplorationView = self._tell(f"explore {limit if limit is not None else ''}")
+        return found
+
+    def _tell(self, line: str) -> Any:
+        return self._call(lambda debugger: scheduling.tell(debugger, line))
+
+    def replay(self, schedule: str) -> Self:
+        """Let the step go by a schedule, from its beginning or from where it stands if it came there by the same choices.
+
+        Raises DebuggerError for one that it cannot go by.
+        """
+        return self._move(f"schedule replay {schedule}")
+
     def info(self, what: str) -> str:
         """All about a node, or one of the lists: ready, frames, waiting, resources, overrides, …"""
         return self.execute(f"info {what}")
@@ -320,13 +359,11 @@ class NotebookDebugger:
 
     def set(self, tensor: str, value: Any) -> Self:
         """Override a tensor (``"add:0"``) with an array wherever its latest value has not been read yet."""
-        name, _, number = tensor.partition(":")
-        slot = int(number) if number.isdecimal() else 0
 
         def change(stepping: Stepping) -> Entry:
-            item = looking.item_of(stepping, name)
-            if slot >= item.n_outputs:
-                raise CommandError(f"'{name}' has no output {slot}")
+            item, slot, _ = output_of(stepping, tensor)
+            if not item.n_outputs:
+                raise CommandError(f"'{item.name}' has no output to set")
             return changes.set_tensor(stepping, item, slot, value).entry
 
         self._ask(change)
@@ -395,23 +432,12 @@ class NotebookDebugger:
 
     def _repr_html_(self) -> str:
         if self._worker is None:
-            return notebook_html.paragraph(repr(self)[1:-1])
+            return paragraph(repr(self)[1:-1])
         return notebook_html.page(self.snapshot)
 
 
 def _value(stepping: Stepping, tensor: str) -> Any:
-    name, _, number = tensor.partition(":")
-    item = looking.item_of(stepping, name)
-    entry = stepping.latest.get(item.index)
-    slot = int(number) if number.isdecimal() and len(number) < 6 else 0
-    if entry is None:
-        raise CommandError(f"'{name}' has not executed in this step yet")
-    if slot >= item.n_outputs:
-        raise CommandError(f"'{name}' has no output {slot}")
-    if entry.outputs is None:
-        raise CommandError(f"'{name}' is dead in #{entry.row} (why {name} says why)")
-    value = entry.outputs[slot]
-    value = value.value if isinstance(value, Reference) else value
+    value = value_of(stepping, tensor)
     if not hasattr(value, "dtype"):
         raise CommandError(f"'{tensor}' is dead, or has no value that one could see")
     return _array(value)

@@ -1,5 +1,4 @@
-"""A snapshot as HTML, for notebooks: where the step stands, what is ready, what has executed, frames.  No scripts, no styles of
-its own but inline ones, so that it is shown the same wherever a notebook is."""
+"""A snapshot or an answer as HTML, for notebooks: where the step stands, what is ready, what has executed, frames; why."""
 
 from __future__ import annotations
 
@@ -7,16 +6,15 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from viz.format import duration, plural
+from viz.html import QUIET, STRONG, paragraph, table
 from workbench.debugger import text
+from workbench.debugger.questions.reasoning import Reasoning
 from workbench.debugger.snapshot import ExecutedView, FrameView, Snapshot, TokenView
 from workbench.debugger.source import short_path
 
 SHOWN = 12  # rows of a table
-
-_TABLE = "border-collapse:collapse;margin:2px 0 8px 0"
-_CELL = "text-align:left;padding:1px 10px 1px 0;font-family:monospace;white-space:pre-wrap;vertical-align:top"
-_QUIET = "color:gray"
-_NEXT = "font-weight:bold"
+REASONS = 60  # statements of an answer
+INDENT = "   "
 
 
 def page(snapshot: Snapshot) -> str:
@@ -29,7 +27,7 @@ def page(snapshot: Snapshot) -> str:
         f"step {step.step} · {snapshot.executed} executed · {snapshot.ready_count} ready · "
         f"{snapshot.waiting_count} waiting"
     )
-    parts = [f"<b>{escape(fetched)}</b> <span style='{_QUIET}'>{escape(counts)}</span>"]
+    parts = [f"<b>{escape(fetched)}</b> <span style='{QUIET}'>{escape(counts)}</span>"]
     if snapshot.reason:
         parts.append(paragraph(f"stopped: {snapshot.reason}"))
     if snapshot.error is not None:
@@ -44,9 +42,17 @@ def page(snapshot: Snapshot) -> str:
     return f"<div>{''.join(parts)}</div>"
 
 
-def paragraph(said: str) -> str:
-    """A line of text."""
-    return f"<div style='margin:2px 0'>{escape(said)}</div>"
+def reasoning(found: Reasoning) -> str:
+    """An answer: what is at the bottom of it stands out."""
+    rows, strong = [], []
+    for each in found.reasons[:REASONS]:
+        row = f"#{each.row}" if each.row >= 0 else ""
+        rows.append(
+            (INDENT * each.depth + each.statement, each.place, row, each.line, each.code if each.root else "")
+        )
+        strong.append(each.root)
+    more = len(found.reasons) - len(rows) + found.omitted
+    return f"<div>{paragraph(found.answer, STRONG)}{table(found.question, (), rows, more, strong)}</div>"
 
 
 def _next(snapshot: Snapshot) -> str:
@@ -54,8 +60,8 @@ def _next(snapshot: Snapshot) -> str:
     if view is None:
         return paragraph(f"nothing is left after {plural(snapshot.executed, 'execution')}")
     dead = " DEAD" if view.dead else ""
-    head = f"<div style='{_NEXT}'>next: {escape(view.node)} ({escape(view.type)}) {escape(view.path)}{dead}</div>"
-    return head + _table("inputs", (), [(token.name, _token(token)) for token in snapshot.next_inputs])
+    head = f"<div style='{STRONG}'>next: {escape(view.node)} ({escape(view.type)}) {escape(view.path)}{dead}</div>"
+    return head + table("inputs", (), [(token.name, _token(token)) for token in snapshot.next_inputs])
 
 
 def _source(snapshot: Snapshot) -> str:
@@ -63,7 +69,7 @@ def _source(snapshot: Snapshot) -> str:
     if source is None:
         return ""
     line = next((each for n, each in enumerate(source.lines, source.first) if n == source.line), "")
-    return f"<div style='{_QUIET}'>{escape(f'{short_path(source.file)}:{source.line}')} <code>{escape(line.strip())}</code></div>"
+    return f"<div style='{QUIET}'>{escape(f'{short_path(source.file)}:{source.line}')} <code>{escape(line.strip())}</code></div>"
 
 
 def _ready(snapshot: Snapshot) -> str:
@@ -72,7 +78,7 @@ def _ready(snapshot: Snapshot) -> str:
         at = view.activation
         notes = [*(["DEAD"] if at.dead else []), *(["breakpoint"] if view.breakpoint else [])]
         rows.append((str(view.index), at.node, at.type, at.path, ", ".join(notes)))
-    return _table("ready", ("", "node", "type", "frame", ""), rows, snapshot.ready_count - len(rows))
+    return table("ready", ("", "node", "type", "frame", ""), rows, snapshot.ready_count - len(rows))
 
 
 def _history(history: Sequence[ExecutedView]) -> str:
@@ -88,7 +94,7 @@ def _history(history: Sequence[ExecutedView]) -> str:
         took = duration(entry.duration_ns) if entry.duration_ns else ""
         rows.append((f"#{entry.row}", at.node, at.type, at.path, gave, took, ", ".join(notes[:1])))
     head = ("", "node", "type", "frame", "outputs", "took", "")
-    return _table("executed", head, rows, len(history) - len(rows))
+    return table("executed", head, rows, len(history) - len(rows))
 
 
 def _frames(frames: Iterable[FrameView]) -> str:
@@ -97,25 +103,9 @@ def _frames(frames: Iterable[FrameView]) -> str:
         for frame in frames
         if frame.parent >= 0
     ]
-    return _table("frames", (), rows[:SHOWN], len(rows) - SHOWN)
+    return table("frames", (), rows[:SHOWN], len(rows) - SHOWN)
 
 
 def _token(token: TokenView) -> str:
     said = text.token(token, short=True)
     return f"{said}  ({text.descends(token.tainted)})" if token.tainted else said
-
-
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], more: int = 0) -> str:
-    if not rows:
-        return ""
-    lines = []
-    if head:
-        cells = "".join(f"<th style='{_CELL};{_QUIET}'>{escape(cell)}</th>" for cell in head)
-        lines.append(f"<tr>{cells}</tr>")
-    for row in rows:
-        cells = "".join(f"<td style='{_CELL}'>{escape(cell)}</td>" for cell in row)
-        lines.append(f"<tr>{cells}</tr>")
-    rest = f" <span style='{_QUIET}'>and {more} more</span>" if more > 0 else ""
-    return (
-        f"<div style='{_QUIET}'>{escape(title)}{rest}</div><table style='{_TABLE}'>{''.join(lines)}</table>"
-    )

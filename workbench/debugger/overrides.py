@@ -12,9 +12,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from engine import observe
 from engine.observe import FrameChange
 from engine.runtime.program import ENTER, EXIT, NEXT_ITERATION, Item
 from engine.runtime.resources import MISSING, NO_KEY, Resource, Stack, TensorArray, Write
@@ -29,11 +30,28 @@ ALL_ITERATIONS = -1  # where a constant Enter's token arrives
 _GONE: Any = object()
 
 
+class Target(NamedTuple):
+    """What an override is of, as `engine.observe.Override` has it: the number of a node in its stage, its output (-1: all), in
+    which frame and iteration (-1: when it comes); none of them for a variable."""
+
+    kind: str
+    node: int = -1
+    slot: int = -1
+    frame: int = -1
+    iteration: int = -1
+
+    @classmethod
+    def of(cls, kind: str, item: Item, slot: int, at: Activation | None) -> Target:
+        """Of output `slot` of `item`, at the activation of it if that is known."""
+        place = (-1, -1) if at is None else (at.frame.id, at.iteration)
+        return cls(kind, item.index, slot, *place)
+
+
 @dataclass(frozen=True, slots=True)
 class Override:
     """A change made at execution `row` of step number `step` of its session; `text` says what it was, `place` where.
 
-    `past`: that is not the step which is looked at.
+    `past`: that is not the step which is looked at.  `number` is its own in the process; `target` is what was changed.
     """
 
     row: int
@@ -41,11 +59,22 @@ class Override:
     text: str
     place: str = ""
     past: bool = False
+    number: int = 0
+    target: Target | None = None
 
     @property
     def label(self) -> str:
         """``#5``, or ``#5 of step 2``."""
         return f"#{self.row} of step {self.step}" if self.past else f"#{self.row}"
+
+    def told(self, writes: Sequence[Write] = ()) -> observe.Override:
+        """What observers are told of it, which has written `writes`."""
+        kind, node, slot, frame, iteration = self.target or Target("")
+        found = observe.Override(self.number, 0, kind, self.text, node, slot, frame, iteration)
+        for write in writes:
+            name, container = write.resource.name, write.resource.container
+            found = replace(found, resource=name, container=container, version=write.old_version + 1)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +201,23 @@ class Overrides:
                 target.pop(key, None)
             else:
                 target[key] = old
+
+    @staticmethod
+    def onward(log: Sequence[_Change]) -> Sequence[_Change]:
+        """What `again` needs to make the marks once more that have just been made: `log` with what is there now."""
+        return [(target, key, target.get(key, _GONE)) for target, key, _ in log]
+
+    @staticmethod
+    def again(marks: Sequence[_Change]) -> Sequence[_Change]:
+        """Make marks once more; gives what `back` needs."""
+        log: list[_Change] = []
+        for target, key, now in marks:
+            log.append((target, key, target.get(key, _GONE)))
+            if now is _GONE:
+                target.pop(key, None)
+            else:
+                target[key] = now
+        return log
 
     # Marks.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from viz.schedule_model import ExplorationView, RaceList, ShownRace
 from workbench.debugger.questions.reasoning import Reasoning
 from workbench.debugger.snapshot import ActivationView, SourceView, TokenView
 
@@ -21,28 +22,33 @@ MAX_QUERY = 4_096  # characters of a query's text
 MAX_TOKENS = 60  # inputs, and outputs, of one execution
 
 
+Told = Reasoning | RaceList | ShownRace | ExplorationView
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A request for data.
+    """A request for data, of a `kind` that `workbench.debugger.queries` knows.
 
     `start` and `count` are the lines that are wanted, or a row; `folds` the loops (names of frames; ``*``: all) whose iterations
-    are one line each; `edition` is that of the last page that the asker has seen.
+    are one line each; `edition` is that of the last page that the asker has seen.  `id` comes back in the page; who sends the
+    query sets it (`DebugClient.query`).
     """
 
-    id: int
     kind: str
     text: str = ""
     start: int = 0
     count: int = 0
     folds: tuple[str, ...] = ()
     edition: int = 0
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RowView:
     """A line of the history: an execution, or (`count` > 1) so many in a row of one iteration of a loop that is folded.
 
-    `lane` is the rail that it is on: that of its device in the root frame, else that of its frame.  `loop` is its frame's
+    `lane` is the rail that it is on: that of its device in the root frame, else that of its frame.  `peer` is the other device of
+    a transfer, -1 for none.  `loop` is its frame's
     name, empty in the root.  `text` has its first output in a few characters, and `bad` says that there is a NaN or infinity in
     it.  `writes` says that a variable was changed, `hit` that a breakpoint stopped there.  The rest as in `ExecutedView`.
     """
@@ -65,6 +71,7 @@ class RowView:
     writes: bool = False
     hit: bool = False
     count: int = 1
+    peer: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +141,10 @@ class Page:
     - A history's `lines` in all, of which `rows` are those from `start` on; execution `first_row` is the first that is kept,
       `executed` counts all, `future` those that were taken back.  `stable` is the first line that may differ from what pages of
       the asker's `edition` said.
+    - `now` is what executes while the step runs, for `now_ns` nanoseconds at least.
     - `lanes` counts the rails, of which the first are those of `devices`.
+    - An answer is `reasoning`, or, to ``races``, ``races show N`` and ``explore``, `races`, `shown` and `exploration`; `told` is
+      whichever is there.
     """
 
     id: int
@@ -155,3 +165,13 @@ class Page:
     detail: DetailView | None = None
     reasoning: Reasoning | None = None
     names: tuple[str, ...] = ()
+    now: ActivationView | None = None
+    now_ns: int = 0
+    races: RaceList | None = None
+    shown: ShownRace | None = None
+    exploration: ExplorationView | None = None
+
+    @property
+    def told(self) -> Told | None:
+        """The answer to a question; None if this is a page of something else."""
+        return self.reasoning or self.races or self.shown or self.exploration

@@ -1,25 +1,30 @@
 """Paging: the history as lines that can be asked for from anywhere, with loops folded, kept up to date as the step moves.
 
-Entries are compared by identity: an execution that was taken back and done again is another one.  So what a front end has
-seen before stays right up to where the two histories part, which is found by halving.
+An execution that was taken back and done again is another one.  So what a front end has seen before stays right up to where the
+two histories part, which the history knows.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from engine.runtime.resources import Variable
+from engine.passes.stage import StageNode
+from engine.runtime.resources import Variable, Write
 from engine.runtime.state import Frame
 from viz.format import shorten
 from viz.format import tensor as tensor_text
+from workbench.debugger import views
 from workbench.debugger.entries import Entry
 from workbench.debugger.frame_notes import FrameNote, path
+from workbench.debugger.history import History
 from workbench.debugger.pages import MAX_BUCKETS, MAX_ROWS, MAX_SPANS, MarkView, Page, RowView, SpanView
 from workbench.debugger.places import short_device
 from workbench.debugger.stepping import Stepping
@@ -29,6 +34,7 @@ _STOPS = ("breakpoint", "watch")  # what the reason begins with where one stoppe
 _LOOKED = 1 << 14  # elements up to which a row looks for NaN and infinities
 _TEXT = 60  # characters of a row's value
 _MAX_LANES = 24
+_OTHER_END = {"_Send": "recv_device", "_Recv": "send_device"}
 
 Group = tuple[int, int] | None  # the frame and iteration whose executions are one line
 _OWN = (-1, -1)  # in place of a group: each iteration of the frame itself is one
@@ -43,8 +49,12 @@ class Paging:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stepping: weakref.ref[Stepping] | None = None
-        self._seen: list[Entry] = []
-        self._first = 0  # the row of the first of them
+        self._first = self._end = 0  # the rows that were taken in
+        self._now = (
+            -1,
+            0,
+        )  # executions done when somebody last looked what executes, and since when these are so many
+        self._turns = 0  # how often something had been taken back then
         self._marked: list[tuple[int, str]] = []
         self._hits: list[int] = []
         self.edition = 0
@@ -64,38 +74,62 @@ class Paging:
     ) -> Page:
         """`count` lines from line `start` on, at most `MAX_ROWS`; with a `row`, the page of `count` lines that it is on."""
         count = max(0, min(count, MAX_ROWS))
-        with self._lock:
-            self._follow(stepping)
-            self._fold(frozenset(folds))
-            lines = len(self._starts) if self._folds else len(self._seen)
+        with self._lock, stepping.history.lock:
+            history = self._follow(stepping)
+            self._fold(history, frozenset(folds))
             if row >= 0 and count:
-                start = max(0, min(self._line_of(row), lines - 1)) // count * count
-            start = max(0, min(start, lines))
-            end = min(lines, start + count)
-            stable = min((at for number, at in self._cuts if number > edition), default=self._end)
-            rows = tuple(self._line(index, stepping) for index in range(start, end))
-            spans: tuple[SpanView, ...] = ()
-            if rows:
-                spans = self._spans(stepping, rows[0].row, rows[-1].row + rows[-1].count)
-            return Page(
-                0,
-                True,
-                start=start,
-                lines=lines,
-                first_row=self._first,
-                executed=self._end,
-                future=len(stepping.future),
-                edition=self.edition,
-                stable=self._line_of(stable),
-                lanes=min(_MAX_LANES, max(1, len(self._devices)) + len(self._rails)),
-                devices=tuple(map(short_device, self._devices)),
-                rows=rows,
-                spans=spans,
-            )
+                start = max(0, min(self._line_of(row), self._lines - 1)) // count * count
+            return self._page(stepping, history, start, count, edition)
+
+    def live(self, stepping: Stepping, count: int, folds: Sequence[str], edition: int) -> Page:
+        """The last `count` lines of a step that runs, what executes now, and for how long it has at least."""
+        count = max(0, min(count, MAX_ROWS))
+        with self._lock, stepping.history.lock:
+            history = self._follow(stepping)
+            self._fold(history, frozenset(folds))
+            page = self._page(stepping, history, self._lines - count, count, edition)
+        ticks, executed = time.monotonic_ns(), stepping.executed
+        if self._now[0] != executed:
+            self._now = executed, ticks
+        try:
+            activation = stepping.ready[0]
+            view = views.activation_view(activation, stepping.state.is_dead(activation))
+        except (IndexError, KeyError):  # it has gone on meanwhile
+            return page
+        return replace(page, now=view, now_ns=ticks - self._now[1])
+
+    def _page(self, stepping: Stepping, history: History, start: int, count: int, edition: int) -> Page:
+        lines = self._lines
+        start = max(0, min(start, lines))
+        end = min(lines, start + count)
+        stable = min((at for number, at in self._cuts if number > edition), default=self._end)
+        rows = tuple(self._line(index, history) for index in range(start, end))
+        spans: tuple[SpanView, ...] = ()
+        if rows:
+            spans = self._spans(stepping, history, rows[0].row, rows[-1].row + rows[-1].count)
+        return Page(
+            0,
+            True,
+            start=start,
+            lines=lines,
+            first_row=self._first,
+            executed=self._end,
+            future=len(stepping.future),
+            edition=self.edition,
+            stable=self._line_of(stable),
+            lanes=min(_MAX_LANES, max(1, len(self._devices)) + len(self._rails)),
+            devices=tuple(map(short_device, self._devices)),
+            rows=rows,
+            spans=spans,
+        )
+
+    @property
+    def _lines(self) -> int:
+        return len(self._starts) if self._folds else self._end - self._first
 
     def marks(self, stepping: Stepping, buckets: int) -> Page:
         """What is remarkable in the history: of each kind the first in each of `buckets` equal parts of it."""
-        with self._lock:
+        with self._lock, stepping.history.lock:
             self._follow(stepping)
             total = max(1, self._end + len(stepping.future))
             buckets = max(1, min(buckets, MAX_BUCKETS))
@@ -119,46 +153,35 @@ class Paging:
     def stopped(self, stepping: Stepping, reason: str) -> None:
         """The step has stopped for `reason`."""
         if reason.startswith(_STOPS):
-            with self._lock:
+            with self._lock, stepping.history.lock:
                 self._follow(stepping)
                 if not self._hits or self._hits[-1] < self._end:
                     self._hits.append(self._end)
 
     # Keeping up.
 
-    @property
-    def _end(self) -> int:
-        return self._first + len(self._seen)
-
-    def _follow(self, stepping: Stepping) -> None:
-        """Take in what has executed, been taken back or been forgotten since."""
+    def _follow(self, stepping: Stepping) -> History:
+        """Take in what has executed, been taken back or been forgotten since; gives the history, whose lock is to be held."""
+        history = stepping.history
         if self._stepping is None or self._stepping() is not stepping:
             self._stepping = weakref.ref(stepping)
-            self._seen, self._marked, self._hits, self._starts = [], [], [], []
-            self._first, self._group, self._groups = 0, None, {}
-            self._devices, self._lanes, self._rails = {}, {}, []
+            self._marked, self._hits, self._starts = [], [], []
+            self._group, self._groups = None, {}
+            # Sorted by name, they have the colours here that they have elsewhere.
+            found = {item.node.device for item in stepping.step.program.by_name.values()}
+            self._devices = {device: number for number, device in enumerate(sorted(found))}
+            self._lanes, self._rails = {}, []
+            self._first = self._end = history.first
+            self._turns = history.turns
             self._cut(0)
-        history = list(stepping.history)
-        first = history[0].row if history else stepping.executed
-        if first > self._first:
-            self._drop(first)
-        elif first < self._first:
-            self._seen, self._starts, self._marked, self._group = [], [], [], None
-            self._first = first
-            self._cut(first)
-        seen = self._seen
-        same = min(len(seen), len(history))
-        if not (same == len(seen) and (not same or seen[-1] is history[same - 1])):
-            low, high = 0, same
-            while low < high:
-                middle = (low + high) // 2
-                if seen[middle] is history[middle]:
-                    low = middle + 1
-                else:
-                    high = middle
-            self._truncate(low)
-        self._extend(history[len(self._seen) :])
+        if history.first != self._first:
+            self._drop(history.first)
+        same, self._turns = history.same_up_to(self._turns), history.turns
+        if same < self._end:
+            self._truncate(history, max(same, self._first))
+        self._extend(history, history.end)
         self._assign(stepping)
+        return history
 
     def _cut(self, row: int) -> None:
         self.edition += 1
@@ -167,10 +190,10 @@ class Paging:
         self._cuts.append((self.edition, row))
 
     def _drop(self, first: int) -> None:
-        """Executions before `first` are kept no more: all lines have other numbers."""
-        if first >= self._end:
-            self._starts, self._group = [], None
-        del self._seen[: first - self._first]
+        """The history begins with execution `first` now: all lines have other numbers."""
+        if not self._first <= first < self._end:
+            self._starts, self._marked, self._hits, self._group = [], [], [], None
+            self._end = first
         self._first = first
         self._marked = [mark for mark in self._marked if mark[0] >= first]
         self._hits = [row for row in self._hits if row >= first]
@@ -181,36 +204,39 @@ class Paging:
             self._starts[0] = first
         self._cut(0)
 
-    def _truncate(self, length: int) -> None:
-        """What came after the first `length` is others' now."""
-        if length == len(self._seen):
-            return
-        del self._seen[length:]
-        end = self._end
+    def _truncate(self, history: History, end: int) -> None:
+        """What came from execution `end` on is others' now."""
+        self._end = end
         while self._marked and self._marked[-1][0] >= end:
             self._marked.pop()
         while self._hits and self._hits[-1] > end:
             self._hits.pop()
         del self._starts[bisect_left(self._starts, end) :]
         self._groups.clear()  # a frame that begins anew may have the number of one that was taken back
-        self._group = self._group_of(self._seen[-1]) if self._folds and self._seen else None
+        self._group = None
+        if self._folds and end > self._first:
+            last = history.activation(end - 1)
+            self._group = self._group_of(last.frame, last.iteration)
         self._cut(end - 1 if self._folds else end)  # the last line of a folded loop has become shorter
 
-    def _extend(self, entries: Sequence[Entry]) -> None:
-        devices = self._devices
-        for entry in entries:
-            device = entry.activation.item.node.device
-            if device not in devices:
-                devices[device] = len(devices)
-            if entry.more is None:
-                continue
-            if entry.change is not None:
-                self._marked.append((entry.row, "change"))
-            elif _written(entry):
-                self._marked.append((entry.row, "write"))
+    def _extend(self, history: History, end: int) -> None:
+        """Take in the executions up to `end`: nothing is made of them that nobody looks at."""
+        begin = self._end
+        if end <= begin:
+            return
+        for item in dict.fromkeys(history.items(begin, end)):
+            self._devices.setdefault(item.node.device, len(self._devices))
+        marked = [(row, "change") for row in history.by_hand if row >= begin]
+        wrote = history.wrote
+        marked += [
+            (row, "write")
+            for row in wrote[bisect_left(wrote, begin) :]
+            if row < end and row not in history.by_hand and _written(history.writes(row))
+        ]
+        self._marked += sorted(marked)
         if self._folds:
-            self._append(entries)
-        self._seen += entries
+            self._append(history, begin, end)
+        self._end = end
 
     def _assign(self, stepping: Stepping) -> None:
         """Give each frame the first rail that is free where it begins."""
@@ -236,27 +262,26 @@ class Paging:
 
     # Folding.
 
-    def _fold(self, folds: frozenset[str]) -> None:
+    def _fold(self, history: History, folds: frozenset[str]) -> None:
         if folds == self._folds:
             return
         self._folds = folds
         self._starts, self._groups, self._group = [], {}, None
         if folds:
-            self._append(self._seen)
+            self._append(history, self._first, self._end)
         self._cut(0)
 
-    def _append(self, entries: Sequence[Entry]) -> None:
+    def _append(self, history: History, begin: int, end: int) -> None:
         starts, before = self._starts, self._group
-        for entry in entries:
-            group = self._group_of(entry)
+        for row, (frame, iteration) in enumerate(history.columns(begin, end, 1, 2), begin):
+            group = self._group_of(frame, iteration)
             if group is None or group != before:
-                starts.append(entry.row)
+                starts.append(row)
             before = group
         self._group = before
 
-    def _group_of(self, entry: Entry) -> Group:
-        """The folded iteration that an execution is in; None if it is in none."""
-        _, frame, iteration = entry.activation
+    def _group_of(self, frame: Frame, iteration: int) -> Group:
+        """The folded iteration that an iteration of a frame is in; None if it is in none."""
         if frame.id not in self._groups:
             self._groups[frame.id] = self._folded(frame)
         known = self._groups[frame.id]
@@ -281,12 +306,12 @@ class Paging:
 
     # Rows.
 
-    def _line(self, index: int, stepping: Stepping) -> RowView:
+    def _line(self, index: int, history: History) -> RowView:
         if not self._folds:
-            return self._row(self._seen[index], 1)
+            return self._row(history[index], 1)
         row = self._starts[index]
         end = self._starts[index + 1] if index + 1 < len(self._starts) else self._end
-        return self._row(self._seen[row - self._first], end - row)
+        return self._row(history[row - self._first], end - row)
 
     def _lane(self, frame: int, device: int) -> int:
         lane = self._lanes.get(frame, -1)
@@ -300,7 +325,7 @@ class Paging:
         where = path(frame, iteration)
         loop = frame.name if frame.parent is not None else ""
         if count > 1:
-            group = self._group_of(entry)
+            group = self._group_of(frame, iteration)
             at: Frame | None = frame
             while at is not None and group is not None and at.id != group[0]:
                 iteration, at = at.parent_iteration, at.parent
@@ -322,21 +347,26 @@ class Paging:
             text=text,
             duration_ns=entry.duration_ns,
             bad=bad,
-            writes=entry.more is not None and _written(entry),
+            writes=_written(entry.writes),
             hit=_has(self._hits, entry.row, entry.row + count),
             count=count,
+            peer=self._peer(node) if count == 1 else -1,
         )
 
-    def _spans(self, stepping: Stepping, begin: int, end: int) -> tuple[SpanView, ...]:
+    def _peer(self, node: StageNode) -> int:
+        """The other device of a transfer."""
+        other = _OTHER_END.get(node.type)
+        return self._devices.get(str(node.attrs.get(other, "")), -1) if other is not None else -1
+
+    def _spans(self, stepping: Stepping, history: History, begin: int, end: int) -> tuple[SpanView, ...]:
         """The frames that were open somewhere between executions `begin` and `end`."""
         found = []
         for note in list(stepping.frames.by_id.values()):
             over = note.end_row if note.end_row >= 0 else self._end
             if note.begin_row < end and over >= begin and note.id in self._lanes:
-                entered = note.begin_row - self._first
                 device = 0
-                if 0 <= entered < len(self._seen):
-                    device = self._devices.get(self._seen[entered].activation.item.node.device, 0)
+                if self._first <= note.begin_row < self._end:
+                    device = self._devices.get(history.activation(note.begin_row).item.node.device, 0)
                 lane, parent = self._lane(note.id, device), self._lane(note.parent, device)
                 found.append(SpanView(note.id, lane, parent, note.begin_row, note.end_row))
                 if len(found) == MAX_SPANS:
@@ -349,9 +379,9 @@ def _has(rows: Sequence[int], begin: int, end: int) -> bool:
     return at < len(rows) and rows[at] < end
 
 
-def _written(entry: Entry) -> bool:
-    """Whether it changed a variable."""
-    return any(isinstance(write.resource, Variable) for write in entry.writes)
+def _written(writes: Sequence[Write]) -> bool:
+    """Whether a variable is among what was changed."""
+    return any(isinstance(write.resource, Variable) for write in writes)
 
 
 def _value(entry: Entry) -> tuple[str, bool]:

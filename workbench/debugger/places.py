@@ -14,6 +14,7 @@ from engine.runtime.rendezvous import Rendezvous
 from engine.runtime.resources import Resource
 from engine.runtime.state import Activation
 from workbench.debugger.frame_notes import label
+from workbench.debugger.naming import node_name
 
 if TYPE_CHECKING:
     from workbench.debugger.stepping import Entry, Stepping
@@ -86,7 +87,7 @@ def _any(names: Collection[str]) -> NodeTest:
 
 
 def _node(text: str, pattern: str) -> Where:
-    name = re.sub(r":\d+$", "", pattern.removeprefix("^"))  # a tensor stands for the node that makes it
+    name = node_name(pattern)  # a tensor stands for the node that makes it
 
     def nodes(names: Collection[str]) -> NodeTest:
         meant = matching(name, names)

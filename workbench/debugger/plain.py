@@ -59,6 +59,24 @@ def encode(value: Any) -> Any:
     raise TypeError(f"{kind.__name__} has no plain form: {value!r}")
 
 
+def terse(value: Any) -> Any:
+    """As `encode`, but for fields that have what they have by default: `decode` does without them."""
+    kind: Any = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is tuple or kind is list:
+        return [terse(item) for item in value]
+    fields = _defaults(kind)
+    if not fields:
+        return encode(value)
+    found = {}
+    for name, default in fields:
+        item = getattr(value, name)
+        if item is not default:
+            found[name] = item if type(item) in _PLAIN else terse(item)
+    return found
+
+
 def decode(cls: type[T], data: Any) -> T:
     """The `cls` (a dataclass) that `data` describes; fields that `cls` gives a default may be missing, unknown ones are ignored.
 
@@ -76,6 +94,12 @@ def _fields(cls: Any) -> tuple[str, ...]:
     if not dataclasses.is_dataclass(cls):
         return ()
     return tuple(field.name for field in dataclasses.fields(cls))
+
+
+@cache
+def _defaults(cls: Any) -> tuple[tuple[str, Any], ...]:
+    """The fields of a dataclass and what they have by default, `MISSING` for none."""
+    return tuple((field.name, field.default) for field in dataclasses.fields(cls)) if _fields(cls) else ()
 
 
 @cache

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.debugger.pages import Page, Query
-from workbench.debugger.plain import PlainError, decode, encode
+from workbench.debugger.plain import PlainError, decode, terse
 from workbench.debugger.snapshot import Snapshot
 
-VERSION = 2
+VERSION = 3
 MAX_TO_AGENT = 64 << 10  # bytes of one message
 MAX_TO_FRONT = 16 << 20
 
@@ -75,7 +75,7 @@ _NAMES = {cls: name for name, cls in _TYPES.items()}
 
 def pack(message: Message) -> bytes:
     """`message` as a line."""
-    body = encode(message)
+    body = terse(message)
     body["type"] = _NAMES[type(message)]
     return (
         json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(

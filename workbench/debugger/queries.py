@@ -1,31 +1,30 @@
 """Queries: answers to what a front end asks for as data.  Each kind is a row of `KINDS`.
 
-``rows``: lines of the history; with a row as `text`, those around it, in pages of `count`.  ``marks``: what is remarkable in it.
+``rows``: lines of the history; with a row as `text`, those around it, in pages of `count`.  ``live``: the last `count` lines of a
+step that runs, and what executes now.  ``marks``: what is remarkable in it.
 ``execution``: execution `start` in full.  ``ready``: number `start` of what is ready.  ``node``: node `text`.  ``ask``: the
-question `text` (why …, races, explore …) as a reasoning.  ``names``: nodes, tensors and resources that go on from `text`.
-``check``: whether ``set`` would take `text`, changing nothing.
+answer to `text` (why …, origin …, races, races show N, explore …) as data.  ``names``: nodes, tensors and resources that go on
+from `text`.  ``check``: whether ``set`` would take `text`, changing nothing.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from workbench.debugger import asking, changing, commands, details, looking, source
+from viz.schedule_model import ExplorationView, RaceList
+from workbench.debugger import asking, changing, details, looking, scheduling, source
 from workbench.debugger.breakpoints import BreakpointError
 from workbench.debugger.command import CommandError
 from workbench.debugger.pages import MAX_FOLDS, MAX_NAMES, MAX_QUERY, DetailView, Page, Query
 from workbench.debugger.paging import Paging
-from workbench.debugger.questions.reasoning import MAX_REASONS, Reason, Reasoning, about
 from workbench.debugger.snapshot import SourceView
 from workbench.debugger.stepping import Stepping
 
 if TYPE_CHECKING:
     from workbench.debugger.core import Debugger
 
-_TOLD = ("races", "explore")  # commands whose answers are made into reasonings
 _MAX_NUMBER = 1 << 53
 
 Answerer = Callable[["Debugger", Paging, Query], Page]
@@ -68,6 +67,10 @@ def _rows(debugger: Debugger, paging: Paging, query: Query) -> Page:
     return paging.page(stepping, query.start, query.count, query.folds, query.edition, row)
 
 
+def _live(debugger: Debugger, paging: Paging, query: Query) -> Page:
+    return paging.live(looking.stepping_of(debugger), query.count, query.folds, query.edition)
+
+
 def _marks(debugger: Debugger, paging: Paging, query: Query) -> Page:
     return paging.marks(looking.stepping_of(debugger), query.count)
 
@@ -96,29 +99,14 @@ def _run(debugger: Debugger, stepping: Stepping) -> SourceView | None:
 
 
 def _ask(debugger: Debugger, paging: Paging, query: Query) -> Page:
-    word = query.text.split(" ", 1)[0]
-    if word not in _TOLD:
+    if query.text.partition(" ")[0] not in scheduling.TOLD:
         return Page(0, True, reasoning=asking.ask(debugger, query.text))
-    said = commands.carry_out(debugger, query.text)
-    if not said.ok:
-        raise CommandError(said.text)
-    return Page(0, True, reasoning=linked(looking.stepping_of(debugger), query.text, said.text))
-
-
-def linked(stepping: Stepping, question: str, text: str) -> Reasoning:
-    """An answer that is text as a reasoning: its lines, each with the first node that it names."""
-    nodes = stepping.step.stage.nodes
-    lines = text.splitlines() or [""]
-    reasons = []
-    for line in lines[1 : MAX_REASONS + 1]:
-        statement = line.strip()
-        depth = (len(line) - len(line.lstrip())) // 3
-        name = next((word for word in re.split(r"[\s,;()']+|:\d+", statement) if word in nodes), None)
-        if name is None:
-            reasons.append(Reason(statement, depth))
-        else:
-            reasons.append(about(statement, nodes[name], depth=depth, root=not depth))
-    return Reasoning(question, lines[0], tuple(reasons), max(0, len(lines) - 1 - MAX_REASONS))
+    told = scheduling.tell(debugger, query.text)
+    if isinstance(told, RaceList):
+        return Page(0, True, races=told)
+    if isinstance(told, ExplorationView):
+        return Page(0, True, exploration=told)
+    return Page(0, True, shown=told)
 
 
 def _names(debugger: Debugger, paging: Paging, query: Query) -> Page:
@@ -142,6 +130,7 @@ def _check(debugger: Debugger, paging: Paging, query: Query) -> Page:
 
 KINDS: dict[str, Kind] = {
     "rows": Kind(_rows, anytime=True),
+    "live": Kind(_live, anytime=True),
     "marks": Kind(_marks, anytime=True),
     "execution": Kind(_execution),
     "ready": Kind(_ready),

@@ -114,7 +114,9 @@ class Repl:
             except NotYet:
                 continue
             except KeyboardInterrupt:
-                if paused or self.strict or self.client.snapshot.status is not Status.RUNNING:
+                status = self.client.snapshot.status
+                begins = status is Status.STOPPED and parse(line)[0].moves  # which is told a moment later
+                if paused or self.strict or not (begins or status is Status.RUNNING):
                     raise
                 paused = True
                 self.client.send("pause")

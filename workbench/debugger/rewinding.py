@@ -20,56 +20,128 @@ Back = Callable[["Stepping", Entry], str | None]
 SAID = 3  # executions named in what stays
 
 
+class _Taken:
+    """Executions that are being taken back, and what is to be said of them."""
+
+    def __init__(self, debugger: Debugger, done: Back, breaks: bool) -> None:
+        self.breakpoints = debugger.breakpoints
+        self.done = done
+        self.breaks = breaks and not self.breakpoints.quiet
+        self.count = 0
+        self.stays: list[Entry] = []
+        self.stays_count = 0
+        self.said: list[str] = []
+
+    def back(self, stepping: Stepping) -> str | None:
+        """Take back until there is a reason to stop; None if there is none before the history's beginning."""
+        stepping.foreign = []
+        reason: str | None = None
+        while stepping.history and reason is None:
+            entry = stepping.back()
+            self.count += 1
+            if entry.change is None and entry.effect:
+                self.stays_count += 1
+                if len(self.stays) < SAID:
+                    self.stays.append(entry)
+            reason = self.done(stepping, entry)
+            if reason is None and self.breaks:
+                reason = self._hit(stepping, entry)
+        self.said += _foreign(stepping)
+        return reason
+
+    def hit_at_end(self, stepping: Stepping) -> str | None:
+        """The breakpoint that would stop a step at its end."""
+        last = stepping.last
+        if not self.breaks or last is None or last.change is not None:
+            return None
+        hit = self.breakpoints.after(stepping, last, passing=True)
+        return hit.reason if hit is not None else None
+
+    def _hit(self, stepping: Stepping, entry: Entry) -> str | None:
+        """The breakpoint that would stop a step which comes here."""
+        hit = None
+        if entry.change is None:
+            hit = self.breakpoints.before(stepping, entry.activation, passing=True)
+        last = stepping.last
+        if hit is None and last is not None and last.change is None:
+            hit = self.breakpoints.after(stepping, last, passing=True)
+        return hit.reason if hit is not None else None
+
+
 def rewind(
-    debugger: Debugger, stepping: Stepping, done: Back, breaks: bool = True, otherwise: str = ""
+    debugger: Debugger,
+    stepping: Stepping,
+    done: Back,
+    breaks: bool = True,
+    otherwise: str = "",
+    across: bool = False,
 ) -> str:
     """Take executions back until `done` says to stop, or (with `breaks`) where a breakpoint would stop a step that comes here.
 
-    Gives what is to be said of effects that stay.  The debugger's reason says why it stopped; `otherwise`, if not for `done`.
-    Raises CommandError if there is nothing to take back.
+    across: go on into the `Session.run`s before, as long as they are kept; if there is nothing to stop for in any of them, the
+    move ends where this one began.  Gives what is to be said of effects that stay.  The debugger's reason says why it stopped;
+    `otherwise`, if not for `done`.  Raises CommandError if there is nothing to take back.
     """
-    require_history(stepping)
-    breakpoints = debugger.breakpoints
-    breaks = breaks and not breakpoints.quiet
-    stays: list[Entry] = []
-    stays_count = taken = 0
-    stepping.foreign = []
-    reason: str | None = None
-    while stepping.history and reason is None:
-        entry = stepping.back()
-        taken += 1
-        if entry.change is None and entry.effect:
-            stays_count += 1
-            if len(stays) < SAID:
-                stays.append(entry)
-        reason = done(stepping, entry)
-        if reason is None and breaks:
-            hit = (
-                breakpoints.before(stepping, entry.activation, passing=True) if entry.change is None else None
-            )
-            last = stepping.last
-            if hit is None and last is not None and last.change is None:
-                hit = breakpoints.after(stepping, last, passing=True)
-            reason = hit.reason if hit is not None else None
+    runs = debugger.runs
+    if not across or stepping.executed or runs.before() is None:
+        require_history(stepping, runs.before() is not None)
+    taken = _Taken(debugger, done, breaks)
+    reason = taken.back(stepping)
+    runs.reached()
+    passed = 0
+    if reason is None and across and not stepping.executed and runs.before() is not None:
+        reason, passed = _further(debugger, taken)
     if reason is None:
         reason = otherwise or end_of_history(stepping)
-    debugger.reason = (
-        f"{reason}: {plural(taken, 'execution')} taken back"
-        if reason
-        else f"{plural(taken, 'execution')} taken back"
-    )
-    return "\n".join([*_what_stays(stays, stays_count), *_foreign(stepping)])
+        before = runs.before()
+        if before is not None and not passed and not stepping.executed:
+            reason += f" (back goes on into {before.title})"
+        if passed:
+            reason += f", and there is nothing to stop for in the {plural(passed, 'run')} before"
+    in_run = f"in {runs.here.title} of {runs.count}" if runs.here is not None else ""
+    what = f"{plural(taken.count, 'execution')} taken back" if taken.count or not in_run else ""
+    debugger.reason = ": ".join(filter(None, [reason, in_run, what]))
+    return "\n".join([*_what_stays(taken.stays, taken.stays_count), *taken.said])
 
 
-def require_history(stepping: Stepping) -> None:
-    """Raise CommandError if nothing can be taken back."""
+def _further(debugger: Debugger, taken: _Taken) -> tuple[str | None, int]:
+    """Go on into the runs before.
+
+    Gives the reason to stop there; None, and how many were gone through, where there was none, and one is back.
+    """
+    runs = debugger.runs
+    start, count, said = runs.here, taken.count, list(taken.said)
+    stays, stays_count = list(taken.stays), taken.stays_count
+    passed = 0
+    while (run := runs.before()) is not None:
+        taken.said += filter(None, [runs.enter(run, at_begin=False)])
+        reason = taken.hit_at_end(run.stepping)
+        if reason is None:
+            reason = taken.back(run.stepping)
+            runs.reached()
+        if reason is not None:
+            return reason, 0
+        passed += 1
+        if run.stepping.executed:
+            break  # what came before is no longer kept
+    if start is None:
+        runs.come_back()
+    else:
+        runs.enter(start, at_begin=True)
+    taken.count, taken.said, taken.stays, taken.stays_count = count, said, stays, stays_count
+    return None, passed
+
+
+def require_history(stepping: Stepping, has_before: bool = False) -> None:
+    """Raise CommandError if nothing can be taken back; `has_before`: there is a run before this one."""
     if not stepping.history:
         reason = (
             "the step has executed nothing yet"
             if not stepping.executed
             else "what came before is no longer kept"
         )
-        raise CommandError(f"there is nothing to take back: {reason}")
+        hint = " (r- goes back into the Session.run before)" if has_before else ""
+        raise CommandError(f"there is nothing to take back: {reason}{hint}")
 
 
 def end_of_history(stepping: Stepping) -> str:

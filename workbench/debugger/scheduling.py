@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from viz.format import plural
+from viz.schedule_model import ExplorationView, RaceList, ShownRace
 from workbench.debugger import looking
 from workbench.debugger.breakpoints import matching
 from workbench.debugger.command import Answer, Command, CommandError
@@ -21,12 +22,13 @@ from workbench.debugger.schedules.record import Schedule, fingerprint
 from workbench.debugger.schedules.schedulers import Replay, Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from engine.runtime.state import Activation
     from workbench.debugger.core import Debugger
     from workbench.debugger.stepping import Stepping
 
+MAX_LISTED = 100  # of what is ready
 MAX_LIMIT = 1_000_000
 SECONDS = 20.0  # for one exploration
 DEFAULT_LIMIT = 1_000
@@ -38,8 +40,8 @@ def ready(debugger: Debugger, rest: str) -> Answer:
     lines = []
     queue = _queue_of(stepping)
     for index, activation in enumerate(queue):
-        if index == telling.MAX_LISTED:
-            lines.append(f"… and {len(queue) - telling.MAX_LISTED} more")
+        if index == MAX_LISTED:
+            lines.append(f"… and {len(queue) - MAX_LISTED} more")
             break
         mark = "→" if activation == stepping.next else " "
         lines.append(
@@ -51,7 +53,7 @@ def ready(debugger: Debugger, rest: str) -> Answer:
 
 def _queue_of(stepping: Stepping) -> Sequence[Activation]:
     """What is ready, in the order that picks are about."""
-    return stepping.ready if stepping.waited else recorder_of(stepping).queue
+    return recorder_of(stepping).queue
 
 
 def choose(debugger: Debugger, rest: str) -> Answer:
@@ -74,7 +76,7 @@ def choose(debugger: Debugger, rest: str) -> Answer:
         chosen = found[0]
     stepping.prefer(lambda activation: activation == chosen)
     if isinstance(stepping.scheduler, Following):
-        stepping.scheduler.chosen = stepping.executed
+        stepping.scheduler.chose(stepping)
     return Answer(True, f"next: {chosen.name} in {path(chosen.frame, chosen.iteration)}")
 
 
@@ -129,9 +131,15 @@ def _show_schedule(debugger: Debugger) -> Answer:
     picked = sum(1 for _ in recorder.picks)
     return Answer(
         True,
-        f"{recorder.schedule(stepping.step.stage)}\n"
+        f"{_schedule_of(stepping)}\n"
         f"{plural(len(recorder), 'execution')}, {plural(picked, 'choice')}; scheduled by: {by}",
     )
+
+
+def _schedule_of(stepping: Stepping) -> Schedule:
+    """How the step came here, or to the error that it has stopped at."""
+    failing = stepping.next if stepping.error is not None else None
+    return recorder_of(stepping).schedule(stepping.step.stage, failing)
 
 
 def _replay(debugger: Debugger, text: str) -> Answer:
@@ -174,9 +182,7 @@ def _save(debugger: Debugger, name: str) -> Answer:
     if not name:
         raise CommandError("save it where? schedule save FILE")
     try:
-        Path(name).expanduser().write_text(
-            f"{recorder_of(stepping).schedule(stepping.step.stage)}\n", encoding="ascii"
-        )
+        Path(name).expanduser().write_text(f"{_schedule_of(stepping)}\n", encoding="ascii")
     except OSError as error:
         raise CommandError(f"'{name}' cannot be written: {error.strerror}") from None
     return Answer(True, f"saved; schedule replay @{name} replays it")
@@ -187,23 +193,28 @@ def _save(debugger: Debugger, name: str) -> Answer:
 
 def races(debugger: Debugger, rest: str) -> Answer:
     """``races``: those of the step's graph; ``races show N``: one of them, in both orders."""
+    return Answer(True, _races(debugger, rest).text())
+
+
+def _races(debugger: Debugger, rest: str) -> RaceList | ShownRace:
     stepping = looking.stepping_of(debugger)
-    found = find_races(stepping.step.program)
+    program = stepping.step.program
+    found = find_races(program)
     word, _, number = rest.partition(" ")
     if not word:
-        return Answer(True, telling.listed(found))
+        return telling.race_list(found, program, stepping.latest)
     if word != "show":
         raise CommandError("races lists them, races show N runs number N in both orders")
-    if not number.strip().isdecimal() or not 1 <= int(number[:9]) <= len(found):
+    number = number.strip()
+    if not (number.isdecimal() and len(number) < 10 and 1 <= int(number) <= len(found)):
         said = f"1 to {len(found)}" if found else "there are none"
         raise CommandError(f"'{number}' is not the number of a race ({said}; races lists them)")
     _check(stepping)
     race = found[int(number) - 1]
+    told = telling.race_view(race, program, stepping.latest)
     with at_begin_of(stepping, race.first.node, race.second.node):
         result = showing.show(stepping.step, recorder_of(stepping), race)
-    lines = telling.both_ways(race, result, stepping.step.stage.fetches)
-    lines += telling.repeated(outside(stepping.step.program))
-    return Answer(True, "\n".join(lines))
+    return telling.shown_race(told, result, stepping.step.stage.fetches, outside(program))
 
 
 @contextmanager
@@ -212,8 +223,8 @@ def at_begin_of(stepping: Stepping, *nodes: str) -> Iterator[None]:
 
     Goes back only if one has; raises CommandError if the way back is no longer kept.
     """
-    taken = []
-    at = stepping.next
+    taken = 0
+    at, moved = stepping.next, list(stepping.moved)
     ran = {stepping.step.program.by_name[name].index for name in nodes} & stepping.latest.keys()
     if ran:
         if len(stepping.history) < stepping.executed:
@@ -226,14 +237,17 @@ def at_begin_of(stepping: Stepping, *nodes: str) -> Iterator[None]:
                 "the step was changed by hand on its way here; back to before, or r, then try again"
             )
         while stepping.history:
-            taken.append(stepping.back().activation)
+            stepping.back()
+            taken += 1
     scheduler, stepping.scheduler = stepping.scheduler, None
     try:
         yield
     finally:
-        for activation in reversed(taken):
-            stepping.prefer(lambda each, wanted=activation: each == wanted)  # type: ignore[misc]  # bound now
-            stepping.execute()
+        for _ in range(taken):
+            stepping.redo()
+        for move in moved if taken else ():
+            if not isinstance(move, int):
+                stepping.wait_again(move)
         if at is not None:
             stepping.prefer(lambda each: each == at)
         stepping.scheduler = scheduler
@@ -249,15 +263,37 @@ def _check(stepping: Stepping) -> None:
 
 def explore(debugger: Debugger, rest: str) -> Answer:
     """``explore [LIMIT]``: all schedules of the rest of the step, or LIMIT of them."""
+    return Answer(True, _explore(debugger, rest).text())
+
+
+def _explore(debugger: Debugger, rest: str) -> ExplorationView:
     stepping = looking.stepping_of(debugger)
-    if rest and (not rest.isdecimal() or not 1 <= int(rest[:9]) <= MAX_LIMIT):
+    if rest and not (rest.isdecimal() and len(rest) < 10 and 1 <= int(rest) <= MAX_LIMIT):
         raise CommandError(f"'{rest}' is not a number of schedules between 1 and {MAX_LIMIT:,}")
-    if stepping.next is None:
+    if stepping.next is None and not stepping.step.blocked:
         raise CommandError("the step is done, so there is nothing to schedule; back goes to where there is")
     _check(stepping)
     limit = int(rest) if rest else DEFAULT_LIMIT
     found = explore_step(stepping.step, recorder_of(stepping), limit=limit, seconds=SECONDS)
-    return Answer(True, "\n".join(telling.explored(found)))
+    return telling.exploration(found, limit)
+
+
+# As data.
+
+Told = RaceList | ShownRace | ExplorationView
+TOLD: dict[str, Callable[[Debugger, str], Told]] = {"races": _races, "explore": _explore}
+
+
+def tell(debugger: Debugger, line: str) -> Told:
+    """What ``races``, ``races show N`` or ``explore [LIMIT]`` comes to, as data.
+
+    Raises CommandError for what is none of these, or cannot be told where the step stands.
+    """
+    word, _, rest = line.strip().partition(" ")
+    found = TOLD.get(word)
+    if found is None:
+        raise CommandError(f"'{word:.40}' tells nothing about order; what does: {', '.join(TOLD)}")
+    return found(debugger, rest.strip())
 
 
 def begin_step(debugger: Debugger, stepping: Stepping) -> None:

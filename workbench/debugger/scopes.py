@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from engine.runtime.resources import Resource
 from engine.runtime.state import Activation
-from workbench.debugger.condition_table import FUNCTIONS
-from workbench.debugger.conditions import AbsentError
+from workbench.debugger.command import CommandError
+from workbench.debugger.expressions import AbsentError
+from workbench.debugger.expressions.table import FUNCTIONS
 from workbench.debugger.frame_notes import label
+from workbench.debugger.naming import node_name, value_of
 from workbench.debugger.places import allocated, short_device
 from workbench.debugger.values import Reference
 
@@ -36,7 +38,7 @@ class NodeScope:
         self._change = change
 
     def name(self, name: str) -> Any:
-        """See `conditions.Scope`."""
+        """See `expressions.Scope`."""
         known = _NAMES.get(name)
         if known is not None:
             return known(self)
@@ -63,23 +65,15 @@ class NodeScope:
         return tuple(each.value if isinstance(each, Resource) else each for each in tokens)
 
     def variable(self, name: str) -> Any:
-        """See `conditions.Scope`."""
+        """See `expressions.Scope`."""
         return resource_of(self._stepping, name).value
 
     def tensor(self, name: str) -> Any:
-        """See `conditions.Scope`."""
-        node, _, slot = name.partition(":")
-        item = self._stepping.step.program.by_name.get(node)
-        if item is None:
-            raise AbsentError(f"there is no node '{node}' in this step")
-        entry = self._stepping.latest.get(item.index)
-        if entry is None or entry.outputs is None:
-            raise AbsentError(f"'{node}' has no value yet" if entry is None else f"'{node}' was dead")
-        number = int(slot) if slot.isdecimal() and len(slot) < 6 else 0
-        if number >= len(entry.outputs):
-            raise AbsentError(f"'{node}' has no output {number}")
-        found = entry.outputs[number]
-        return found.value if isinstance(found, Reference) else found
+        """See `expressions.Scope`."""
+        try:
+            return value_of(self._stepping, name)
+        except CommandError as error:
+            raise AbsentError(str(error)) from None
 
     def _row(self) -> int:
         return self._entry.row if self._entry is not None else self._stepping.executed
@@ -126,7 +120,7 @@ _NAMES: dict[str, Callable[[NodeScope], Any]] = {
 
 def resource_of(stepping: Stepping, name: str) -> Resource:
     """The session's variable (or other resource) of that name.  Raises AbsentError if there is none."""
-    name = name.partition(":")[0]
+    name = node_name(name)
     manager = stepping.step.resources
     found = manager.lookup(name) or manager.lookup(name, stepping.step.context.container)
     if found is None:

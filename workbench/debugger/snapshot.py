@@ -10,7 +10,7 @@ count beside it says how much there was), and never changes once made.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tracing.devices import DeviceState
@@ -372,6 +372,10 @@ class Snapshot:
     - `devices` are the step's devices, where there is more than the host's CPU; `awaited` and `sent` are its rendezvous.
     - `logged` are the last lines that breakpoints logged, of `logged_count`.
     - `first_row` is the first execution that the history still has; `future` counts those taken back that can be had again.
+    - `run` numbers the `Session.run`s that were watched from 1; there have been `runs`, and `first_run` is the oldest that one
+      can go back into.  `past`: this one is over, and is looked at once more.
+    - `repeated`: before what is given of `history` come so many executions that the snapshot before had, from row `repeated_from`
+      on.  Only between an agent and its front end (`shortened`, `lengthened`).
     - `way` is the way of the dead token that was asked for last (`why NODE`), brought up to date.
     """
 
@@ -412,6 +416,12 @@ class Snapshot:
     logged_count: int = 0
     first_row: int = 0
     future: int = 0
+    run: int = 0
+    runs: int = 0
+    first_run: int = 0
+    past: bool = False
+    repeated: int = 0
+    repeated_from: int = 0
     version: int = SCHEMA_VERSION
 
 
@@ -425,3 +435,30 @@ def to_dict(snapshot: Snapshot) -> dict[str, Any]:
 def from_dict(data: Any) -> Snapshot:
     """The snapshot that `to_dict` made `data` of; raises `PlainError` where it does not fit the schema."""
     return decode(Snapshot, data)
+
+
+def shortened(snapshot: Snapshot, before: tuple[ExecutedView, ...]) -> Snapshot:
+    """`snapshot` without the executions that the history `before` begins with too: few are new at most stops."""
+    history = snapshot.history
+    if not history or not before:
+        return snapshot
+    shift = history[0].row - before[0].row
+    if shift < 0:
+        return snapshot
+    same = 0
+    for here, there in zip(history, before[shift:]):
+        if here is not there:
+            break
+        same += 1
+    if not same:
+        return snapshot
+    return replace(snapshot, history=history[same:], repeated=same, repeated_from=history[0].row)
+
+
+def lengthened(snapshot: Snapshot, before: tuple[ExecutedView, ...]) -> Snapshot:
+    """What `shortened` was given, with the same `before`; what is not there of it is left out."""
+    count, first = snapshot.repeated, snapshot.repeated_from
+    if not count:
+        return snapshot
+    known = tuple(each for each in before if first <= each.row < first + count)
+    return replace(snapshot, history=(*known, *snapshot.history), repeated=0, repeated_from=0)

@@ -44,7 +44,10 @@ def stop(snapshot: Snapshot, since: int = 0) -> str:
         lines.append(f"stop  {snapshot.reason}")
     if snapshot.error is not None:
         lines += [f"      {line}" for line in f"{snapshot.error.type}: {snapshot.error.message}".splitlines()]
-        lines.append("      (going on raises it in the script)")
+        raised = "the script has it" if snapshot.past else "going on raises it in the script"
+        lines.append(f"      ({raised})")
+    if snapshot.past:
+        lines.append(f"past  {run(snapshot)}: nothing can be changed here (present comes forward)")
     if snapshot.next is not None:
         lines.append("next  " + activation(snapshot.next))
         if snapshot.next.original:
@@ -59,10 +62,14 @@ def stop(snapshot: Snapshot, since: int = 0) -> str:
             counts += f", {plural(snapshot.frame_count - 1, 'open frame')}"
         lines.append(f"      {counts}")
     else:
-        lines.append(
-            f"      nothing is left after {plural(snapshot.executed, 'execution')}; n goes back to the script"
-        )
+        where = "on into the next run" if snapshot.past else "back to the script"
+        lines.append(f"      nothing is left after {plural(snapshot.executed, 'execution')}; n goes {where}")
     return "\n".join(lines)
+
+
+def run(snapshot: Snapshot) -> str:
+    """``run 3 of 7, in the past``."""
+    return f"run {snapshot.run} of {snapshot.runs}" + (", in the past" if snapshot.past else "")
 
 
 def status(snapshot: Snapshot) -> str:

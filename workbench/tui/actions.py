@@ -46,7 +46,7 @@ _KEY_NAMES = {
     "equals_sign": "=", "minus": "-", "colon": ":", "comma": ",", "full_stop": ".", "escape": "esc", "backspace": "⌫",
     "enter": "⏎", "up": "↑", "down": "↓", "left": "←", "right": "→", "pageup": "pgup", "pagedown": "pgdn",
     "space": "space", "number_sign": "#", "less_than_sign": "<", "greater_than_sign": ">", "left_curly_bracket": "{",
-    "right_curly_bracket": "}", "delete": "del",
+    "right_curly_bracket": "}", "delete": "del", "left_parenthesis": "(", "right_parenthesis": ")",
 }  # fmt: skip
 
 
@@ -225,6 +225,20 @@ ACTIONS: tuple[Action, ...] = (
         "breaks",
         ("switch", "space", "on/off", "Let the breakpoint stop no more, or again", lambda w: w.switch(), 0, False),
         ("delete", "delete,backspace", "delete", "Delete the breakpoint", lambda w: w.delete(), 0, False),
+    ),
+    *_on(
+        "answer",
+        ("both", "equals_sign", "side by side", "Show both orders of the race, or the outcome beside the first one",
+         lambda w: w.want("both"), 0, False),
+        ("replay", "space", "replay", "Let the step go by the schedule of this row, from here or from its beginning",
+         lambda w: w.want("replay"), 0, False),
+        ("first", "left_parenthesis", "replay first", "Let it go by the first of two schedules",
+         lambda w: w.want("first"), 0, False),
+        ("second", "right_parenthesis", "replay second", "Let it go by the second",
+         lambda w: w.want("second"), 0, False),
+        ("node", "g", "graph", "Show the row's node in the graph", lambda w: w.want("node"), 0, False),
+        ("before", "backspace", "answer before", "Show the answer before this one",
+         lambda w: w.want("before"), 0, False),
     ),
     *_on(
         "command",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from workbench.debugger.pages import Query
 from workbench.debugger.snapshot import Snapshot
 
 
@@ -41,13 +41,5 @@ class Debug(Child, Protocol):
     def send(self, line: str) -> Future[Any]:
         """Give a command; the reply has `ok` and `text`, and comes when it is carried out."""
 
-    def query(
-        self,
-        kind: str,
-        text: str = "",
-        start: int = 0,
-        count: int = 0,
-        folds: Sequence[str] = (),
-        edition: int = 0,
-    ) -> Future[Any]:
+    def query(self, query: Query) -> Future[Any]:
         """Ask for data; gives a `workbench.debugger.pages.Page` (see `workbench.debugger.queries` for the kinds)."""

@@ -250,7 +250,8 @@ class Store:
             sources.append((row, its.stage.order, batches))
         states = opened.run.devices(step.id)
         modelled = {state.name for state in states if state.modelled}
-        timeline = Timeline.build(sources, lambda name: hues.get(name, -1), modelled)
+        changed = {row.id: opened.run.overrides(row.id) for row in chosen}
+        timeline = Timeline.build(sources, lambda name: hues.get(name, -1), modelled, changed)
         # Only steps with loops have frames to read.
         trees = [(row.id, opened.run.frame_tree(row.id)) for row in chosen if row.frames]
         names = {frame.id: tree.path(frame.id) for row, tree in trees if row == step.id for frame in tree}

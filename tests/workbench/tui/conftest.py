@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,16 +13,77 @@ from typing import Any
 import numpy as np
 import pytest
 from optimizing import plain
+from textual._compositor import Compositor
+from textual._context import active_app, visible_screen_stack
 from textual.app import App
+from textual.message_pump import MessagePump
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 import engine as tf
 import tracing
-from workbench.debugger.pages import DetailView, MarkView, Page, RowView, SpanView
+from workbench.debugger.pages import DetailView, MarkView, Page, Query, RowView, SpanView
 from workbench.debugger.questions.reasoning import Reasoning
 from workbench.debugger.snapshot import Snapshot, Status, from_dict
 
 SIZES = [(80, 24), (120, 40)]
+PATIENCE = 60.0  # seconds: nothing takes so long, unless something is broken
+
+
+def _pumps(app: App[Any]) -> Iterator[MessagePump]:
+    yield app
+    for each in app.screen_stack:
+        yield from each.walk_children(with_self=True)
+
+
+def _busy(app: App[Any]) -> bool:
+    """Whether there is something to be done that no clock has to bring about."""
+    return (
+        any(pump._message_queue.qsize() or pump._next_callbacks for pump in _pumps(app))
+        or any(not worker.is_finished for worker in app.workers)
+        or any(each._callbacks for each in app.screen_stack)
+    )
+
+
+async def settled(_min_sleep: float = 0.0, _max_sleep: float = 0.0) -> None:
+    """Wait until the app has done all that it was asked for, reading included, and drawn it.
+
+    Textual's own waits until the process uses little time, for a second at most, which it cannot tell on a busy machine.
+    """
+    app = active_app.get()
+    end = time.monotonic() + PATIENCE
+    quiet = 0
+    while quiet < 2 and app.is_running and app._exception is None:
+        for _ in range(3):  # what comes from another thread, or from the driver, is on its way to a queue
+            await asyncio.sleep(0)
+        await Pilot(app)._wait_for_screen(PATIENCE)
+        if app.screen_stack:
+            app.screen._on_timer_update()  # what waits for the next picture need not wait for its time
+        quiet = 0 if _busy(app) else quiet + 1
+        if any(not worker.is_finished for worker in app.workers):
+            await asyncio.sleep(0.001)
+        assert time.monotonic() < end, "the app does not come to rest"
+
+
+@pytest.fixture(autouse=True)
+def _settle_instead_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and pauses go on as soon as the app has come to rest, and not before."""
+    monkeypatch.setattr("textual.app.wait_for_idle", settled)
+    monkeypatch.setattr("textual.pilot.wait_for_idle", settled)
+
+
+@pytest.fixture(autouse=True)
+def _draw_only_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Textual draws every change and then, without a terminal, throws it away; `rows_of` draws the whole screen.
+
+    Changes that are drawn: in the terminal of test_terminal.py.
+    """
+
+    def update(self: Compositor, full: bool = False, screen_stack: list[Screen[Any]] | None = None) -> None:
+        visible_screen_stack.set(screen_stack or [])
+        self._dirty_regions.clear()
+
+    monkeypatch.setattr(Compositor, "render_update", update)
 
 
 def train(logdir: Path, name: str, steps: int, error: BaseException | None = None) -> Path:
@@ -65,8 +127,9 @@ def make_run() -> Callable[..., Path]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log directory with a run of seven steps, `mnist`, and one that failed, `crash`."""
     logdir = tmp_path_factory.mktemp("runs")
-    train(logdir, "crash", 2, RuntimeError("the disk is full"))
-    time.sleep(1.1)  # directories are sorted by the second in their name
+    crash = train(logdir, "crash", 2, RuntimeError("the disk is full"))
+    # Directories are sorted by the second in their name, and the next one may be made in the same.
+    crash.rename(crash.with_name("2026-01-01_00-00-00" + crash.name[len("2026-01-01_00-00-00") :]))
     train(logdir, "mnist", 6)
     return logdir
 
@@ -93,9 +156,11 @@ def until() -> Callable[..., Awaitable[None]]:
     """`until(pilot, condition)` waits until `condition()` is true, or all of the given words are on the screen."""
 
     async def wait(pilot: Pilot[Any], condition: Callable[[], bool] | Sequence[str]) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while True:
             await pilot.pause(0.02)
+            if pilot.app._exception is not None:
+                raise pilot.app._exception
             text = "\n".join(rows_of(pilot.app))
             if condition() if callable(condition) else all(word in text for word in condition):
                 return
@@ -159,6 +224,7 @@ class FakeDebug(FakeChild):
         self.agent_pid = 0
         self.queries: list[tuple[str, str, int, int]] = []
         self.reasonings: dict[str, Reasoning] = {}
+        self.told: dict[str, Page] = {}  # answers that are no reasonings
         self.details: dict[tuple[str, int], DetailView] = {}
         self.names = ("while/add", "while/add_1", "w", "loss")
         self.marks: tuple[MarkView, ...] = ()
@@ -242,18 +308,10 @@ class FakeDebug(FakeChild):
             text=f"float32[] {row}", dead=row % 10 == 7, bad=row % 1000 == 999,
         )  # fmt: skip
 
-    def query(
-        self,
-        kind: str,
-        text: str = "",
-        start: int = 0,
-        count: int = 0,
-        folds: Sequence[str] = (),
-        edition: int = 0,
-    ) -> Future[Page]:
-        self.queries.append((kind, text, start, count))
+    def query(self, query: Query) -> Future[Page]:
+        self.queries.append((query.kind, query.text, query.start, query.count))
         future: Future[Page] = Future()
-        page = self._page(kind, text, start, count, folds)
+        page = self._page(query.kind, query.text, query.start, query.count, query.folds)
         if self.held is None:
             future.set_result(page)
         else:
@@ -281,6 +339,9 @@ class FakeDebug(FakeChild):
         if kind == "marks":
             return Page(0, True, executed=executed, marks=self.marks)
         if kind == "ask":
+            told = self.told.get(text)
+            if told is not None:
+                return told
             found = self.reasonings.get(text)
             return Page(0, found is not None, "" if found else "nothing is known of that", reasoning=found)
         if kind == "names":

@@ -13,6 +13,8 @@ from workbench.tui.screens.graph import GraphScreen
 
 Screen = Callable[[Any], list[str]]
 SIZES = [(80, 24), (120, 40)]
+# Where it is about where keys and clicks lead, the smaller screen will do.
+SMALL = [(80, 24), pytest.param((120, 40), marks=pytest.mark.deep)]
 
 
 def graph(app: WorkbenchApp) -> GraphScreen:
@@ -39,7 +41,7 @@ async def test_tree_drawing_and_card(
         assert "nodes" in drawing
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL)
 async def test_a_click_selects_a_chip_and_two_open_it(
     runs: Path, mnist: Path, size: tuple[int, int], screen: Screen, find: Any, until: Any
 ) -> None:
@@ -97,7 +99,7 @@ async def test_into_a_scope_and_back(runs: Path, mnist: Path, until: Any) -> Non
         await until(pilot, lambda: screen.level_key == "/")
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL)
 async def test_search(runs: Path, mnist: Path, size: tuple[int, int], screen: Screen, until: Any) -> None:
     app = WorkbenchApp(logdir=runs, run=mnist)
     async with app.run_test(size=size) as pilot:

@@ -18,6 +18,8 @@ from workbench.tui.screens.graph import GraphScreen
 
 Screen = Callable[[Any], list[str]]
 SIZES = [(80, 24), (200, 60)]
+# Where it is about where keys and clicks lead, the smaller screen will do.
+SMALL = [(80, 24), pytest.param((120, 40), marks=pytest.mark.deep)]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def graph(app: WorkbenchApp) -> GraphScreen:
     return app.screen
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL)
 async def test_lines_lead_to_nodes_and_nodes_to_lines(
     planned: Path, size: tuple[int, int], screen: Screen, until: Any
 ) -> None:
@@ -150,7 +152,7 @@ async def test_other_stages_and_other_lists(planned: Path, until: Any) -> None:
         await until(pilot, lambda: not graph(app).query_one("#plan").display)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL)
 async def test_where_the_interpreter_runs(spread: Path, size: tuple[int, int], until: Any) -> None:
     app = WorkbenchApp(logdir=spread.parent, run=spread)
     async with app.run_test(size=size) as pilot:

@@ -14,6 +14,8 @@ from workbench.tui.app import WorkbenchApp
 
 Screen = Callable[[Any], list[str]]
 SIZES = [(80, 24), (120, 40)]
+# Where it is about where keys and clicks lead, the smaller screen will do.
+SMALL = [(80, 24), pytest.param((120, 40), marks=pytest.mark.deep)]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -47,7 +49,7 @@ async def test_the_list(runs: Path, size: tuple[int, int], screen: Screen, until
         assert any(row.rstrip().endswith("finished") or "✓ finished" in row for row in rows[4:] + rows)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL)
 async def test_the_details_follow_the_cursor(
     runs: Path, size: tuple[int, int], screen: Screen, until: Any
 ) -> None:
@@ -60,7 +62,7 @@ async def test_the_details_follow_the_cursor(
         await until(pilot, ["✓ finished"])
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL)
 async def test_a_click_selects_and_a_second_one_opens(
     runs: Path, size: tuple[int, int], find: Any, until: Any
 ) -> None:

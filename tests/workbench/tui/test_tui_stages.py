@@ -18,6 +18,8 @@ from workbench.tui.screens.graph import GraphScreen
 
 Screen = Callable[[Any], list[str]]
 SIZES = [(80, 24), (160, 50)]
+# Where it is about where keys and clicks lead, the smaller screen will do.
+SMALL = [(80, 24), pytest.param((120, 40), marks=pytest.mark.deep)]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def graph(app: WorkbenchApp) -> GraphScreen:
     return app.screen
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL)
 async def test_the_list_of_stages_leads_to_each(
     spread: Path, size: tuple[int, int], screen: Screen, until: Any
 ) -> None:
@@ -68,7 +70,7 @@ async def test_the_list_of_stages_leads_to_each(
         await until(pilot, ["scopes"])
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL)
 async def test_two_stages_laid_over_each_other(
     spread: Path, size: tuple[int, int], screen: Screen, until: Any
 ) -> None:
@@ -185,7 +187,7 @@ async def test_devices_without_a_run(tmp_path: Path, until: Any) -> None:
 KEY = "/job:localhost/replica:0/task:0/device:CPU:0;00ab;/job:localhost/replica:0/task:0/device:GPU:0;edge_1_w/read;0:0"
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SMALL)
 async def test_devices_of_a_script_that_is_stepped(debug: Any, size: tuple[int, int], until: Any) -> None:
     debug.change(
         awaited=(AwaitedView(KEY, "w/read/_Recv", "root", 2_500_000),),

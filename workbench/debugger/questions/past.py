@@ -7,7 +7,7 @@ changes them), up to a budget; the oldest steps go first.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -113,8 +113,8 @@ class Past:
             self._bytes = sum(each.nbytes for each in self._steps)
         return self._steps  # type: ignore[return-value]
 
-    def take(self, stepping: Stepping) -> None:
-        """Keep what is to be kept of a step that ends."""
+    def take(self, stepping: Stepping) -> dict[Resource, Written | None]:
+        """Keep what is to be kept of a step that ends; gives, of what it has changed, who had done so last before."""
         step, info = stepping.step, stepping.step.info
         session, number = (info.session, info.step) if info is not None else (0, 0)
         fetched = {
@@ -125,7 +125,7 @@ class Past:
         watched = frozenset(tensor.partition(":")[0] for tensor in self.watched)
         nbytes = stepping.bytes_at_most
         with stepping.unread.lock:
-            self._take_writers(stepping, session, number)
+            before = self._take_writers(stepping, session, number)
             given = last_outputs(stepping)
         ended = _Ended(session, number, given, watched, fetched, nbytes)
         little = nbytes <= UNSIFTED
@@ -134,14 +134,33 @@ class Past:
         self._bytes += self._steps[-1].nbytes
         while len(self._steps) > 1 and (len(self._steps) > STEPS or self._bytes > BYTES):
             self._bytes -= self._steps.popleft().nbytes
+        return before
 
-    def _take_writers(self, stepping: Stepping, session: int, number: int) -> None:
+    def without(self, later: Sequence[Mapping[Resource, Written | None]]) -> Past:
+        """What it was before the last steps; `later` has of each, the oldest first, what `take` gave."""
+        found = Past()
+        found.watched = self.watched
+        found._steps = deque(list(self._steps)[: max(0, len(self._steps) - len(later))])
+        found._unsifted = self._unsifted
+        found._bytes = sum(each.nbytes for each in found._steps)
+        found._writers = WeakKeyDictionary(self._writers)
+        for before in reversed(later):
+            for resource, writer in before.items():
+                if writer is None:
+                    found._writers.pop(resource, None)
+                else:
+                    found._writers[resource] = writer
+        return found
+
+    def _take_writers(self, stepping: Stepping, session: int, number: int) -> dict[Resource, Written | None]:
         last: dict[Resource, tuple[int, Activation, str]] = {}
         for row, at, writes in writes_of(stepping):
             for write in writes:
                 if not write.resource.container.startswith("_step_"):
                     last[write.resource] = (row, at, write.kind)
+        before: dict[Resource, Written | None] = {}
         for resource, (row, at, kind) in last.items():
+            before[resource] = self._writers.get(resource)
             user = at.item.node.site.user if at.item.node.site is not None else None
             self._writers[resource] = Written(
                 session,
@@ -154,6 +173,7 @@ class Past:
                 source.short_place(user),
                 user.source[:80] if user is not None else "",
             )
+        return before
 
     def writer_of(self, resource: Resource) -> Written | None:
         """Who changed a resource last in an earlier step that was looked at."""

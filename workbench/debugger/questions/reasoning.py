@@ -73,6 +73,14 @@ class Reasoning:
             lines.append(f"  … {plural(self.omitted, 'statement')} more")
         return "\n".join(lines)
 
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        from workbench.debugger import notebook_html
+
+        return notebook_html.reasoning(self)
+
 
 def _about(reason: Reason) -> str:
     parts = []

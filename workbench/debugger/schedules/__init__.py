@@ -10,7 +10,7 @@ schedules.  All of it works on a step that can be taken back, in the debugger or
         print(found.agree, found.explored)
 """
 
-from workbench.debugger.schedules.driving import Exploring, Scheduled, driver, explore
+from workbench.debugger.schedules.driving import Exploring, Scheduled, Stuck, driver, explore
 from workbench.debugger.schedules.exploration import Exploration
 from workbench.debugger.schedules.exploring import explore_step
 from workbench.debugger.schedules.record import Recorder, Schedule, ScheduleError, fingerprint
@@ -31,6 +31,7 @@ __all__ = [
     "ScheduleError",
     "Scheduled",
     "Scheduler",
+    "Stuck",
     "Walk",
     "driver",
     "explore",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from engine.passes.stage import StageNode
 from engine.runtime.program import Item, Program
 from engine.runtime.resources import NO_KEY, Resource, Write
+from workbench.debugger.schedules import in_order
 
 # Ops by what they do to the resources that come in as references or handles.
 _READERS = (
@@ -35,6 +36,8 @@ _ADDERS = (
     "ScatterSub",
     "ApplyGradientDescent",
 )
+_PUTTERS = ("QueueEnqueueV2", "QueueEnqueueManyV2")
+_TAKERS = ("QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2")
 # Ops that act on what is outside of the engine, in an order that somebody may see.
 OUTSIDE = ("PyFunc",)
 # Ops whose state is a counter of their own, which every execution moves on.
@@ -55,6 +58,9 @@ class Kind(Enum):
     WRITE = "writes"
     UPDATE = "updates"
     ADD = "adds to"
+    PUT = "puts into"
+    TAKE = "takes from"
+    CLOSE = "closes"
 
     @property
     def writes(self) -> bool:
@@ -64,6 +70,9 @@ class Kind(Enum):
 KIND_OF = {
     **dict.fromkeys(_READERS, Kind.READ),
     **dict.fromkeys(_ADDERS, Kind.ADD),
+    **dict.fromkeys(_PUTTERS, Kind.PUT),
+    **dict.fromkeys(_TAKERS, Kind.TAKE),
+    in_order.CLOSE: Kind.CLOSE,
     "Assign": Kind.WRITE,
     "StridedSliceAssign": Kind.WRITE,
     "TensorArrayWriteV3": Kind.WRITE,
@@ -121,7 +130,7 @@ def outside(program: Program) -> tuple[str, ...]:
     return tuple(item.name for item in program.items if item.node.type in (*OUTSIDE, "Print"))
 
 
-ALL: Hashable = "all"  # the key of an access to a whole resource
+ALL: Hashable = in_order.ALL  # the key of an access to a whole resource
 
 
 class Touched(NamedTuple):
@@ -135,11 +144,15 @@ NOTHING = Touched((), ())
 _WORLD = (("the world outside", ALL),)
 
 
-def touched(item: Item, inputs: Sequence[Any], writes: Sequence[Write]) -> Touched:
-    """What an execution with these input tokens and writes has touched."""
-    written = []
+def touched(
+    item: Item, inputs: Sequence[Any], writes: Sequence[Write], closing: in_order.Closing = lambda queue: True
+) -> Touched:
+    """What an execution with these input tokens and writes has touched; `closing`: which queues somebody may close."""
+    written: list[tuple[Any, Hashable]] = []
     for write in writes:
-        if write.resource.kind != "rendezvous":  # each of its keys joins one send to one receive
+        if write.resource.kind == "queue":
+            written.append((write.resource, in_order.part_of(write, closing)))
+        elif write.resource.kind != "rendezvous":  # each of its keys joins one send to one receive
             written.append((write.resource, ALL if write.key is NO_KEY else write.key))
     changed = {resource for resource, _ in written}
     reads = tuple(

@@ -27,13 +27,15 @@ class Found:
 class Pair:
     """Two schedules that come to different outcomes, the nearest that were found; `differences` has a line for each value.
 
-    `swapped`: they differ in the order of these two executions alone; None if no such pair was found.
+    `swapped`: they differ in the order of executions of these two nodes alone, in these `iterations`; None if no such pair was
+    found.
     """
 
     first: Found
     second: Found
     swapped: tuple[str, str] | None
     differences: tuple[str, ...]
+    iterations: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Exploration:
 
     explored: complete executions that were run.  pruned: executions that were given up because they were known already.
     complete: whether all schedules are covered.  pending: how many are at least to come, if not.
-    orders: in how many orders the accesses of one execution can run, with nothing reduced (0: too many to count).
+    orders: in how many orders the accesses of one execution can run, with nothing reduced (0: not counted).
     accesses: how many executions touch resources.  executions: how many nodes were executed in all.
     fetches: the names of what is fetched.  reversed: pairs of nodes whose order was found to be open.
     repeated: nodes whose effects outside of the engine happened each time.

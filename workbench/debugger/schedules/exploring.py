@@ -5,28 +5,40 @@ Of the orders of the rest, one of each class is run that differ in more than the
 with sleep sets (Abdulla et al., "Optimal Dynamic Partial Order Reduction", POPL 2014; Flanagan & Godefroid, POPL 2005).
 Nothing is run again from the beginning: the step is taken back to where the next order branches off.
 
-In a step an activation that is ready stays so until it runs, whatever else does, which makes this simple: a maximal execution
-is one where nothing is ready.  An error ends an execution; whatever else was ready is tried in its place.
+In a step an activation that is ready stays so until it runs, whatever else does, but for what has to wait for a queue: wherever
+something does, the executions are sought that may have made it wait, and it is tried before each of them, too (as Flanagan and
+Godefroid do with disabled transitions).  A maximal execution is one where nothing can run; if something waits there, the step
+is stuck.  An error ends an execution; whatever else was ready is tried in its place.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from functools import partial
 
-from engine.runtime.program import ENTER, EXIT, NEXT_ITERATION
-from engine.runtime.state import Activation, Frame
+from engine.op.queues import Blocked
+from engine.runtime.state import Activation
 from engine.runtime.step import Outcome as Executed
 from engine.runtime.step import StepRun
 from engine.types import errors
-from workbench.debugger.schedules import counting
-from workbench.debugger.schedules.accesses import NOTHING, Touched, conflict, may_access, outside, touched
-from workbench.debugger.schedules.exploration import Exploration, Found, Key, Pair
+from workbench.debugger.schedules import counting, in_order
+from workbench.debugger.schedules.accesses import (
+    ALL,
+    NOTHING,
+    Touched,
+    conflict,
+    may_access,
+    outside,
+    touched,
+)
+from workbench.debugger.schedules.exploration import Exploration, Key
+from workbench.debugger.schedules.in_order import Flow, flow_of, needed
+from workbench.debugger.schedules.nearest import COMPARED, Orders
+from workbench.debugger.schedules.places import Places, begins
 from workbench.debugger.schedules.record import Recorder, Schedule
-from workbench.debugger.schedules.walk import Outcome, Walk, differences
-
-_COMPARED = 200  # accesses of an execution up to which orders are compared
+from workbench.debugger.schedules.stuck import queue_users
+from workbench.debugger.schedules.walk import Outcome, Walk
 
 
 class _Class:
@@ -44,26 +56,43 @@ class _Class:
 class _State:
     """A point of the execution under way where something was chosen."""
 
-    __slots__ = ("backtrack", "chosen", "enabled", "length", "sleep")
+    __slots__ = ("backtrack", "chosen", "enabled", "length", "sleep", "waiting")
 
-    def __init__(self, length: int, enabled: dict[Key, Activation], sleep: dict[Key, Touched]) -> None:
+    def __init__(
+        self,
+        length: int,
+        enabled: dict[Key, Activation],
+        waiting: Collection[Key],
+        sleep: dict[Key, Touched],
+    ) -> None:
         self.length = length
         self.enabled = enabled
+        self.waiting = waiting  # for a queue
         self.sleep = sleep
         self.backtrack: list[Key] = []
         self.chosen: Key | None = None
 
 
 class _Event:
-    """An execution that touches something: `before` is a bit mask of the events that happen before it, by number."""
+    """An execution that touches something: `before` is a bit mask of the events that happen before it, by number.
 
-    __slots__ = ("before", "key", "state", "touched")
+    With `begins`, it has not executed, but begun to wait for a queue.
+    """
+
+    __slots__ = ("before", "begins", "flows", "key", "state", "touched")
 
     def __init__(self, key: Key, state: _State, before: int) -> None:
         self.key = key
         self.state = state
         self.before = before
         self.touched = NOTHING
+        self.flows: Sequence[Flow] = ()
+        self.begins = False
+
+    @property
+    def step(self) -> Key:
+        """What it is in an order."""
+        return begins(self.key) if self.begins else self.key
 
 
 class _OutOfTime(Exception):
@@ -79,7 +108,9 @@ def explore_step(
     """
     walk = Walk(step, recorder.copy())
     with walk.quiet():
-        return _Explorer(walk, limit, seconds).explore()
+        found = _Explorer(walk, limit, seconds).explore()
+    walk.check_alone()
+    return found
 
 
 class _Explorer:
@@ -90,13 +121,15 @@ class _Explorer:
         self.started = time.monotonic()
         items = walk.step.program.items
         self.visible = [may_access(item) for item in items]
+        self.closing = in_order.closing_of(walk.step.program, partial(queue_users, walk.step.program))
+        self.waited = False  # whether anything has had to wait for a queue in any order
         self.states: list[_State] = []
         self.events: list[_Event] = []
         self.clocks: dict[Key, int] = {}  # by execution to come: the events that lead to it
         self.clock_log: list[tuple[int, Key, int | None]] = []  # execution, key, what its clock was
         self.causes: dict[Key, int] | None = {}  # the same of tokens alone, in the first execution
         self.caused: list[int] = []
-        self.places: dict[int, Any] = {}
+        self.places = Places()
         self.ready: dict[Key, Activation] = {}
         self.found: dict[Outcome, _Class] = {}
         self.first: tuple[Key, ...] = ()
@@ -114,18 +147,23 @@ class _Explorer:
         pending = self._pending() if self.cut_off else 0
         self.states.clear()
         self._back_to(0)
-        best = [self._shortest(each) for each in self.found.items()]
+        orders = Orders(self.walk, self.places, self.visible, self.until)
+        best = [
+            orders.shortest(outcome, known.schedule, known.count, known.order)
+            for outcome, known in self.found.items()
+        ]
+        distances = {outcome: known.distance for outcome, known in self.found.items()}
         return Exploration(
             outcomes=tuple(best),
             explored=self.explored,
             pruned=self.pruned,
             complete=not self.cut_off,
             pending=pending,
-            orders=self.orders,
+            orders=0 if self.waited else self.orders,
             accesses=self.accesses,
             executions=self.executions,
             seconds=time.monotonic() - self.started,
-            pair=self._nearest(best) if len(best) > 1 else None,
+            pair=orders.nearest(best, distances) if len(best) > 1 else None,
             fetches=self.walk.step.stage.fetches,
             reversed=frozenset(frozenset(self._name(index) for index in pair) for pair in self.reversed),
             repeated=outside(self.walk.step.program),
@@ -174,16 +212,24 @@ class _Explorer:
         try:
             executed, run = self._do(activation)
         except errors.OpError as error:
-            event.touched = touched(activation.item, inputs, ())
+            event.touched = touched(activation.item, inputs, self.walk.step.half_done, self.closing)
             self._races(event)
             _try_all((state,))
             self._end(self.walk.failed(error))
             self._leave(state)
             return
-        if executed.outputs is not None:
-            event.touched = touched(activation.item, inputs, executed.writes)
+        if executed is None:
+            event.begins = True
+            event.touched = Touched((), ((inputs[0], ALL),))
+        elif executed.outputs is not None:
+            event.touched = touched(activation.item, inputs, executed.writes, self.closing)
+            event.flows = [flow for write in executed.writes if (flow := flow_of(write)) is not None]
+        self._needs(event)
         self._races(event)
-        self._hand_on(activation, run, event.before | bit, bit)
+        if event.begins:
+            self._add_clock(len(self.walk.trace) - 1, key, event.before | bit)
+        else:
+            self._hand_on(activation, run, event.before | bit, bit)
         self._run_invisible(
             {other: theirs for other, theirs in state.sleep.items() if not conflict(theirs, event.touched)}
         )
@@ -205,13 +251,15 @@ class _Explorer:
                         _try_all(self.states)
                         self._end(self.walk.failed(error))
                         return
-                    self._hand_on(activation, run, self.clocks.get(self._key(activation), 0), 0)
+                    self._hand_on(activation, run, self.clocks.get(self.places.key(activation), 0), 0)
                     progress = True
-        if not queue:
+        enabled, waiting = self._sorted()
+        for key, blocked in waiting.items():
+            self._would_race(key, blocked)
+        if not enabled:
             self._end(self.walk.outcome())
             return
-        enabled = {self._key(activation): activation for activation in queue}
-        state = _State(len(self.walk.trace), enabled, sleep)
+        state = _State(len(self.walk.trace), enabled, waiting, sleep)
         choice = next((key for key in enabled if key not in sleep), None)
         if choice is None:
             self.pruned += 1
@@ -219,7 +267,23 @@ class _Explorer:
         state.backtrack.append(choice)
         self.states.append(state)
 
-    def _do(self, activation: Activation) -> tuple[Executed, Sequence[Activation]]:
+    def _sorted(self) -> tuple[dict[Key, Activation], dict[Key, Blocked]]:
+        """What can run here (or begin to wait, if others see that), and what has to wait for a queue."""
+        step = self.walk.step
+        enabled = {}
+        waiting = {self.places.key(activation): blocked for activation, blocked in step.blocked.items()}
+        for activation in self.walk.recorder.queue:
+            blocked = self.walk.waits(activation)
+            if blocked is None or (
+                activation not in step.waits.tried and in_order.shows(blocked, self.closing)
+            ):
+                enabled[self.places.key(activation)] = activation
+            else:
+                waiting[self.places.key(activation)] = blocked
+        self.waited |= bool(waiting)
+        return enabled, waiting
+
+    def _do(self, activation: Activation) -> tuple[Executed | None, Sequence[Activation]]:
         self.executions += 1
         if not self.executions & 255 and time.monotonic() > self.until:
             raise _OutOfTime
@@ -230,11 +294,13 @@ class _Explorer:
         causes = self.causes
         caused = 0
         if causes is not None:
-            caused = causes.get(self._key(activation), 0) | bit
+            caused = causes.get(self.places.key(activation), 0) | bit
         if not clock:
             return
         at = len(self.walk.trace) - 1
-        for target in (*self._targets(activation), *map(self._key, run)):
+        # What has waited for a queue does not come of this one alone (`_needs`).
+        released = [self.places.key(each) for each in run if each not in self.walk.step.waits.tried]
+        for target in (*self.places.targets(activation), *released):
             self._add_clock(at, target, clock)
             if causes is not None:
                 causes[target] = causes.get(target, 0) | caused
@@ -259,6 +325,26 @@ class _Explorer:
             else:
                 self.clocks[key] = old
 
+    def _needs(self, event: _Event) -> None:
+        """What has put in what `event` takes out of a queue, or made room for what it puts in, happens before it."""
+        for flow in event.flows:
+            if (flow.queue, ALL) in event.touched.writes:
+                continue
+            for number in needed(flow, [each.flows for each in self.events[:-1]]):
+                event.before |= 1 << number | self.events[number].before
+
+    def _would_race(self, key: Key, blocked: Blocked) -> None:
+        """Let what has to wait here be tried before each execution that may be why."""
+        part = in_order.part_awaited(blocked, self.closing)
+        reads = Touched(((blocked.queue, part),), ())
+        before = self.clocks.get(key, 0)
+        for other in range(len(self.events) - 1, -1, -1):
+            earlier = self.events[other]
+            if not before >> other & 1 and conflict(earlier.touched, reads):
+                self.reversed.add(frozenset((earlier.key[1], key[1])))
+                self._reverse(other, key, before, len(self.events))
+                before |= 1 << other | earlier.before
+
     def _races(self, event: _Event) -> None:
         """Complete what happens before `event`, the last, and let each race with it be run the other way round, too."""
         events = self.events
@@ -270,35 +356,43 @@ class _Explorer:
                 event.before |= 1 << other | earlier.before
         for other in racing:
             self.reversed.add(frozenset((events[other].key[1], event.key[1])))
-            self._reverse(other)
+            self._reverse(other, event.key, event.before, len(events) - 1)
 
-    def _reverse(self, other: int) -> None:
-        """Let the last event come before event `other` in some execution: add to the choices where that was chosen."""
+    def _reverse(self, other: int, last: Key, before: int, count: int) -> None:
+        """Let `last`, after the first `count` events, come before event `other` in some execution: add to the choices there.
+
+        `before`: what happens before it.
+        """
         events = self.events
         state = events[other].state
-        later = [each for each in range(other + 1, len(events)) if not events[each].before >> other & 1]
-        later.append(len(events) - 1)
+        later = [
+            (1 << each, events[each].key, events[each].before)
+            for each in range(other + 1, count)
+            if not events[each].before >> other & 1
+        ]
         mask = 0
         initials = []
-        for each in later:
-            if not events[each].before & mask and events[each].key in state.enabled:
-                initials.append(events[each].key)
-            mask |= 1 << each
-        if not initials:
-            _try_all((state,))
-        elif not any(key in state.backtrack for key in initials):
-            state.backtrack.append(initials[0])
+        for bit, key, earlier in (*later, (0, last, before)):
+            if not earlier & mask:
+                initials.append(key)
+            mask |= bit
+        possible = [key for key in initials if key in state.enabled]
+        if not possible:
+            if last not in initials or last not in state.waiting:  # who waits has been looked after there
+                _try_all((state,))
+        elif not any(key in state.backtrack for key in possible):
+            state.backtrack.append(possible[0])
 
     def _end(self, outcome: Outcome) -> None:
         self.explored += 1
-        order = tuple(event.key for event in self.events)
+        order = tuple(event.step for event in self.events)
         if self.explored == 1:
             self.first = order
             self.accesses = len(order)
             self.orders = counting.linear_extensions(self.caused)
             self.causes = None
         known = self.found.get(outcome)
-        distance = counting.inversions(self.first, order) if len(order) <= _COMPARED else self.explored
+        distance = counting.inversions(self.first, order) if len(order) <= COMPARED else self.explored
         if known is None:
             self.found[outcome] = _Class(self.walk.schedule(), order, distance)
             return
@@ -306,98 +400,8 @@ class _Explorer:
         if distance < known.distance:
             known.schedule, known.order, known.distance = self.walk.schedule(), order, distance
 
-    # Where things are, in words that do not depend on the schedule.
-
-    def _place(self, frame: Frame) -> Any:
-        if frame.parent is None:
-            return ()
-        found = self.places.get(frame.id)
-        if found is None or found[0] is not frame:
-            tag = (self._place(frame.parent), frame.parent_iteration, frame.spec.index)
-            found = self.places[frame.id] = (frame, tag)
-        return found[1]
-
-    def _key(self, activation: Activation) -> Key:
-        item, frame, iteration = activation
-        return self._place(frame), item.index, iteration
-
-    def _targets(self, activation: Activation) -> list[Key]:
-        """Where the tokens of an execution go."""
-        item, frame, iteration = activation
-        place = self._place(frame)
-        if item.flow == ENTER and item.child is not None:
-            place, iteration = (place, iteration, item.child.index), 0
-        elif item.flow == EXIT and frame.parent is not None:
-            place, iteration = self._place(frame.parent), frame.parent_iteration
-        elif item.flow == NEXT_ITERATION:
-            iteration += 1
-        found = [(place, target.index, iteration) for edges in item.data_out for target, _ in edges]
-        found += [(place, target.index, iteration) for target in item.control_out]
-        return found
-
     def _name(self, index: int) -> str:
         return self.walk.step.program.items[index].name
-
-    # What is told of it.
-
-    def _shortest(self, each: tuple[Outcome, _Class]) -> Found:
-        """The outcome with the schedule that is the interpreter's but for the order of accesses."""
-        outcome, known = each
-        run = self._run_order(known.order) if time.monotonic() < self.until else None
-        schedule = known.schedule if run is None or run[0] != outcome else run[1]
-        return Found(outcome, schedule, known.count, known.order)
-
-    def _nearest(self, found: Sequence[Found]) -> Pair:
-        """Two schedules with different outcomes that differ as little as can be: in one swap, if all run the same nodes."""
-        first = found[0]
-        second = min(found[1:], key=lambda each: self.found[each.outcome].distance)
-        names = self.walk.step.stage.fetches
-        plain = Pair(first, second, None, tuple(differences(first.outcome, second.outcome, names)))
-        late = time.monotonic() > self.until
-        if set(first.order) != set(second.order) or len(first.order) > _COMPARED or late:
-            return plain
-        # Sort one order into the other by swaps of neighbours; somewhere on the way the outcome changes.
-        way = counting.swaps(first.order, second.order)
-        ends = [first, second]
-        low, high = 0, len(way) - 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            run = self._run_order(way[middle])
-            if run is None:
-                return plain
-            same = run[0] == first.outcome
-            ends[0 if same else 1] = Found(run[0], run[1], 1, tuple(way[middle]))
-            low, high = (middle, high) if same else (low, middle)
-        at = next(i for i, (a, b) in enumerate(zip(way[low], way[high], strict=True)) if a != b)
-        items = self.walk.step.program.items
-        return Pair(
-            ends[0],
-            ends[1],
-            (items[way[low][at][1]].name, items[way[high][at][1]].name),
-            tuple(differences(ends[0].outcome, ends[1].outcome, names)),
-        )
-
-    def _run_order(self, order: Sequence[Key]) -> tuple[Outcome, Schedule] | None:
-        """Run the accesses in this order; None if that cannot be."""
-        self._back_to(0)
-        due = 0
-        queue = self.walk.recorder.queue
-        try:
-            while queue:
-                for at in queue:
-                    if not self.visible[at.item.index]:
-                        break
-                    if due < len(order) and self._key(at) == order[due]:
-                        due += 1
-                        break
-                else:
-                    return None
-                self.walk.do(at)
-            return self.walk.outcome(), self.walk.schedule()
-        except errors.OpError as error:
-            return self.walk.failed(error), self.walk.schedule()
-        finally:
-            self._back_to(0)
 
 
 def _try_all(states: Sequence[_State]) -> None:

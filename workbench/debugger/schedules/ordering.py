@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from engine.passes.stage import StageNode
 from engine.runtime.program import ENTER, MERGE, RECV, SEND, SWITCH, Program
 from workbench.debugger.schedules.accesses import Kind, has_counter, is_handle, kind_of
 from workbench.debugger.schedules.unrolled import Instance, Literal, Resource, Unrolled
@@ -222,7 +223,14 @@ def _new(instance: Instance) -> Resource:
         return ("stack", attrs.get("stack_name") or node.name, instance.copies)
     if "TensorArray" in node.type:
         return ("tensor array", node.name, instance.copies)
-    return ("queue" if "Queue" in node.type else "resource", name, attrs.get("container", ""))
+    if "Queue" in node.type:
+        return queue_of(node)
+    return ("resource", name, attrs.get("container", ""))
+
+
+def queue_of(node: StageNode) -> Resource:
+    """The queue that a node makes, or finds under its name."""
+    return ("queue", node.attrs.get("shared_name") or node.name, node.attrs.get("container", ""))
 
 
 def _name(resource: Resource) -> str:

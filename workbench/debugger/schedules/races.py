@@ -5,14 +5,22 @@ Found in the graph as it runs (pruned, optimized, partitioned), without running 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from engine.passes.stage import Stage
 from engine.runtime.program import Item, Program
-from workbench.debugger.schedules.accesses import Kind
-from workbench.debugger.schedules.ordering import Access, Ordering
-from workbench.debugger.schedules.unrolled import Instance, reach
+from workbench.debugger.schedules.accesses import KIND_OF, Kind
+from workbench.debugger.schedules.in_order import MAKERS
+from workbench.debugger.schedules.ordering import Access, Ordering, queue_of
+from workbench.debugger.schedules.unrolled import Instance, Resource, reach
+
+_UNSEEN = {Kind.PUT, Kind.TAKE}
+_ORDERS = {
+    Kind.PUT: "a queue gives its elements in an order that depends on the one in which they came",
+    Kind.TAKE: "which of the elements each gets depends on which of the two comes first",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,7 @@ class Race:
 def find_races(program: Program, most: int = 1_000) -> list[Race]:
     """The races of a program, by resource, in the order of the nodes; `most` of them."""
     ordering = Ordering(program)
+    in_order = _in_order(program, ordering.accesses)
     by_resource: dict[object, list[Access]] = {}
     for access in ordering.accesses:
         by_resource.setdefault(access.resource, []).append(access)
@@ -71,6 +80,8 @@ def find_races(program: Program, most: int = 1_000) -> list[Race]:
             continue
         for a, b in combinations(accesses, 2):
             if not (a.kind.writes or b.kind.writes) or a.instance is b.instance:
+                continue
+            if a.resource in in_order and {a.kind, b.kind} == _UNSEEN:
                 continue
             if _apart(a, b) or ordering.ordered(a, b) or ordering.exclusive(a.instance, b.instance):
                 continue
@@ -93,6 +104,12 @@ def find_races(program: Program, most: int = 1_000) -> list[Race]:
 def races_of(stage: Stage, devices: int = 1) -> list[Race]:
     """The races of a stage that runs on that many devices."""
     return find_races(Program(stage, per_device=devices > 1))
+
+
+def _in_order(program: Program, accesses: Sequence[Access]) -> set[Resource]:
+    """The queues of which nobody can tell whether an element was put in before another one was taken out (`in_order`)."""
+    closed = {access.resource for access in accesses if access.kind is Kind.CLOSE}
+    return {queue_of(item.node) for item in program.items if item.node.type in MAKERS} - closed
 
 
 def _apart(a: Access, b: Access) -> bool:
@@ -156,6 +173,8 @@ def _why(a: Item, b: Item, distance: int, program: Program) -> list[str]:
         )
     else:
         found.append(f"no data or control edge leads from {a.name} to {b.name}, or back")
+    kinds = {KIND_OF.get(each.node.type) for each in (a, b)}
+    found += [said for kind, said in _ORDERS.items() if kinds == {kind}]
     meeting = [index for index in from_a.keys() & from_b.keys() if index not in (a.index, b.index)]
     if meeting:
         nearest = min(meeting, key=lambda index: (from_a[index] + from_b[index], index))

@@ -1,7 +1,8 @@
 """A schedule: which of the ready activations ran next, wherever more than one was ready.
 
 What is ready forms a queue: what has become ready earlier stands before what came later, as the interpreter has it.  A pick is an
-index into the queue; 0 is what the interpreter takes.  Since a step is deterministic but for the picks, they say all.
+index into the queue; 0 is what the interpreter takes.  Since a step is deterministic but for the picks, they say all.  To try
+what then has to wait for a queue is a pick as well; it comes back to the end as soon as its queue allows it.
 
 As text a schedule is ``FINGERPRINT:BODY``.  The fingerprint is that of the stage.  The body is a list of ``ZEROS.INDEX`` apart by
 ``-``, in base 36: so many picks of 0, then one of INDEX; ``_N`` behind says that it comes N times.  What follows the last is 0,
@@ -190,14 +191,6 @@ class Recorder:
             found._followed.append(released)
         return found
 
-    @classmethod
-    def without_past(cls, queue: Iterable[Activation], executed: int) -> Recorder:
-        """One that stands at this queue after so many executions, of which it does not know what was picked."""
-        found = cls(queue)
-        found._picks = array("i", [-1]) * executed
-        found._followed = array("i", [0]) * executed
-        return found
-
     def copy(self) -> Recorder:
         """One that goes on from here by itself."""
         found = Recorder(self.queue)
@@ -209,7 +202,7 @@ class Recorder:
         return len(self._picks)
 
     def executed(self, activation: Activation, run: Sequence[Activation]) -> None:
-        """`activation` has executed, and `run` has become ready by that."""
+        """`activation` has executed, or has begun to wait for a queue, and `run` has become ready by that."""
         queue = self.queue
         pick = 0
         if queue[0] is activation:
@@ -224,6 +217,12 @@ class Recorder:
         queue.extend(run)
         self._picks.append(pick)
         self._followed.append(len(run))
+
+    def allowed(self, run: Sequence[Activation]) -> None:
+        """`run` has waited for queues and can go on, which another step has brought about."""
+        self.queue.extend(run)
+        if self._followed:
+            self._followed[-1] += len(run)
 
     def back(self, activation: Activation) -> None:
         """The last execution, that of `activation`, has been taken back."""
@@ -246,6 +245,9 @@ class Recorder:
         """The last pick; -1 if there was no choice, or nothing has executed."""
         return self._picks[-1] if self._picks else -1
 
-    def schedule(self, stage: Stage) -> Schedule:
-        """What has been picked so far, as a schedule of `stage`."""
-        return Schedule.of(fingerprint(stage), self.picks)
+    def schedule(self, stage: Stage, failing: Activation | None = None) -> Schedule:
+        """What has been picked so far, as a schedule of `stage`; with `failing`, that it was picked then, and failed."""
+        picks = list(self.picks)
+        if failing is not None and len(self.queue) > 1:
+            picks.append(self.queue.index(failing))
+        return Schedule.of(fingerprint(stage), picks)

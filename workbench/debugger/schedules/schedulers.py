@@ -99,7 +99,7 @@ class PCT(Scheduler):
 
     def choose(self, recorder: Recorder) -> int:
         done = len(recorder)
-        while self._lowered and self._lowered[-1][0] > done:  # steps were taken back
+        while self._lowered and self._lowered[-1][0] >= done:  # taken back, or asked again
             self._lowered.pop()
         queue = recorder.queue
         found = max(range(len(queue)), key=lambda index: (self._priority(queue[index]), -index))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.runtime.state import Activation
+from engine.runtime.state import Activation, Frame
 from engine.runtime.step import StepRun
 from engine.types import errors
 from workbench.debugger.schedules.races import Race
@@ -34,17 +34,23 @@ class Shown:
 
 
 class _Order:
-    """Runs a walk to its end with one access held back until the other has happened."""
+    """Runs a walk to its end with one access held back until the other has happened.
+
+    With `earlier_by`, an execution of `late` is meant and that of `early` so many iterations after it, in the same frame;
+    without, any execution of `early`.
+    """
 
     def __init__(self, walk: Walk, early: str, late: str, earlier_by: int) -> None:
         self.walk = walk
         self.early, self.late = early, late
-        self.earlier_by = earlier_by  # the iteration of `early`, seen from that of `late`
+        self.earlier_by = earlier_by
         self.pair: tuple[Activation, int] | None = (
             None  # the `late` that is held, and the iteration of its `early`
         )
         self.early_ran = self.late_ran = self.early_dead = False
         self.gave_up = False
+        self.awaited = ""  # what the early one waits for in a queue, where all else is held or done
+        self._before: dict[tuple[Frame, int], bool] = {}  # executions of `early`, and whether they were alive
 
     def run(self) -> Outcome:
         """Raises nothing of the step's: its error is the outcome."""
@@ -54,11 +60,15 @@ class _Order:
             if at is None:  # nothing else is ready
                 at = queue[0]
                 self.gave_up = True
+                self.awaited = next(
+                    (why.reason for each, why in walk.step.blocked.items() if each.name == self.early), ""
+                )
             try:
                 executed, _ = walk.do(at)
             except errors.OpError as error:
                 return walk.failed(error)
-            self._ran(at, executed.outputs is not None)
+            if executed is not None:
+                self._ran(at, executed.outputs is not None)
         return walk.outcome()
 
     def _held(self, activation: Activation) -> bool:
@@ -68,7 +78,14 @@ class _Order:
             wanted = activation.iteration + self.earlier_by
             if wanted < 0:
                 return False
+            known = self._before.get((activation.frame, wanted)) if self.earlier_by else None
+            if known is False:  # of this pair the other one was dead
+                self.early_dead = True
+                return False
             self.pair = activation, wanted
+            if known:
+                self.early_ran = True
+                return False
         late, wanted = self.pair
         if self.early == self.late and activation.frame is late.frame and activation.iteration == wanted:
             return False
@@ -78,19 +95,21 @@ class _Order:
         )
 
     def _ran(self, activation: Activation, alive: bool) -> None:
-        name = activation.name
-        if self.early_ran:
-            self.late_ran |= name == self.late and alive
+        if activation.name == self.late and alive and self.early_ran:
+            self.late_ran |= not self.earlier_by or (self.pair is not None and activation == self.pair[0])
+        if activation.name != self.early or self.early_ran:
             return
-        if name == self.late and self.pair is not None and activation == self.pair[0]:
+        self._before[activation.frame, activation.iteration] = alive
+        if self.earlier_by:
+            if self.pair is None or (activation.frame, activation.iteration) != (
+                self.pair[0].frame,
+                self.pair[1],
+            ):
+                return
+        elif self.pair is not None and activation == self.pair[0]:
             self.gave_up = True
-        if name == self.early and (
-            self.earlier_by == 0 or self.pair is None or self.pair[1] == activation.iteration
-        ):
-            if self.earlier_by and self.pair is None and self.early == self.late:
-                return  # the first of a node that comes again
-            self.early_ran = alive and not self.gave_up
-            self.early_dead = not alive
+        self.early_ran = alive and not self.gave_up
+        self.early_dead = not alive
 
     @property
     def why_not(self) -> str:
@@ -101,13 +120,16 @@ class _Order:
             return f"{self.late} does not run in this step"
         if self.early_dead:
             return f"{self.early} is dead in this step: its branch is not taken"
+        if self.awaited:
+            return f"{self.early} waits for {self.awaited}, which does not come before {self.late} runs"
         return f"{self.early} does not become ready before {self.late} in this step"
 
 
 def show(step: StepRun, recorder: Recorder, race: Race, seconds: float = 20.0) -> Shown:
     """Run `step`, made with `record`, to its end twice from where it stands; it stands there again afterwards.
 
-    Neither access may have been executed.  Raises ScheduleError if a run takes longer than `seconds`, or has to wait for a queue.
+    Neither access may have been executed.  Raises ScheduleError if a run takes longer than `seconds`, or if another step changes
+    the same resources in the meantime.
     """
     first, second, apart = race.first.node, race.second.node, race.distance
     # In the second order the access of a later iteration comes before that of an earlier one.
@@ -117,13 +139,10 @@ def show(step: StepRun, recorder: Recorder, race: Race, seconds: float = 20.0) -
         walk = Walk(step, recorder.copy(), seconds)
         with walk.quiet():
             order = _Order(walk, early, late, earlier_by)
-            if earlier_by < 0:  # as it comes by itself
-                outcomes.append(walk.run())
-                why_not.append("")
-            else:
-                outcomes.append(order.run())
-                why_not.append(order.why_not)
+            outcomes.append(order.run())
+            why_not.append(order.why_not)
             schedules.append(walk.schedule())
+        walk.check_alone()
     return Shown(
         (schedules[0], schedules[1]),
         (outcomes[0], outcomes[1]),

@@ -1,120 +1,156 @@
-"""Races and explorations in words."""
+"""Races and explorations as the data that screens, notebooks and the wire have of them (`viz.schedule_model`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from viz.format import plural
+from engine.runtime.program import Program
+from viz.schedule_model import (
+    MAX_CODE,
+    MAX_OUTCOMES,
+    MAX_OUTSIDE,
+    MAX_RACES,
+    MAX_SCHEDULE,
+    MAX_VALUES,
+    AccessView,
+    Difference,
+    ExplorationView,
+    OrderView,
+    OutcomeView,
+    PairView,
+    RaceList,
+    RaceView,
+    Result,
+    ShownRace,
+)
 from workbench.debugger import source
-from workbench.debugger.schedules.exploration import Exploration
+from workbench.debugger.frame_notes import path
+from workbench.debugger.schedules.exploration import Exploration, Pair
 from workbench.debugger.schedules.races import Race, Side
+from workbench.debugger.schedules.record import Schedule
 from workbench.debugger.schedules.showing import Shown
+from workbench.debugger.schedules.walk import Outcome, differing, shown
 
-MAX_LISTED = 100
-_MAX_LINES = 12  # of one outcome
-_MAX_OUTCOMES = 10
+if TYPE_CHECKING:
+    from workbench.debugger.entries import Entry
 
-
-def listed(found: Sequence[Race]) -> str:
-    """The list of a graph's races."""
-    if not found:
-        return "no races: any two accesses to one resource, at least one a write, are ordered or exclude each other"
-    lines = [plural(len(found), "race")]
-    for race in found[:MAX_LISTED]:
-        lines.append(f"{race.number}. {race}")
-        lines += [f"     {_side(each)}" for each in dict.fromkeys((race.first, race.second))]
-        lines += [f"     {each}" for each in race.why]
-        if race.adds:
-            lines.append(
-                "     both add: the sum at the end is the same but for rounding, what is read between is not"
-            )
-    if len(found) > MAX_LISTED:
-        lines.append(f"… and {len(found) - MAX_LISTED} more")
-    lines.append("races show N runs number N in both orders")
-    return "\n".join(lines)
+Latest = Mapping[int, "Entry"]  # the latest execution of each item that has one, by the item's index
 
 
-def _side(side: Side) -> str:
-    place = (
-        f"{source.short_path(side.file)}:{side.line}  {side.source}".rstrip()
-        if side.file
-        else "made by the engine"
+def race_list(found: Sequence[Race], program: Program, latest: Latest | None = None) -> RaceList:
+    """The races of a program; with the `latest` executions, also where its nodes have run."""
+    told = tuple(race_view(each, program, latest) for each in found[:MAX_RACES])
+    return RaceList(told, len(found))
+
+
+def race_view(race: Race, program: Program, latest: Latest | None = None) -> RaceView:
+    """One race."""
+    return RaceView(
+        race.number,
+        race.resource,
+        race.kind,
+        _access(race.first, program, latest or {}),
+        _access(race.second, program, latest or {}),
+        race.loop,
+        race.distance,
+        race.why,
+        race.adds,
     )
-    device = f"  on {side.device}" if side.device else ""
-    return f"{side.node} ({side.type}){device}  {place}"
 
 
-def both_ways(race: Race, result: Shown, fetches: Sequence[str]) -> list[str]:
-    """A race that was run in both orders; `fetches` are the names of what was fetched."""
-    first, second = race.first.node, race.second.node
-    later = " (of a later iteration)" if race.distance else ""
-    heads = (f"{first}, then {second}{later}", f"{second}{later}, then {first}")
-    lines = [str(race)]
-    for head, schedule_, outcome, why_not in zip(
-        heads, result.schedules, result.outcomes, result.why_not, strict=True
-    ):
-        lines.append(f"  {head}: schedule replay {schedule_}")
-        if why_not:
-            lines.append(f"    not this order: {why_not}")
-        lines += [f"    {line}" for line in outcome.lines(fetches)[:_MAX_LINES]]
-    if not result.both:
-        lines.append("  in this step, from here, only one order can be had")
-    elif not result.differences:
-        lines.append("  both orders come to the same, bit for bit, in this step")
-    else:
-        lines.append("  the results differ:")
-        lines += [f"    {line}" for line in result.differences[:_MAX_LINES]]
-    return lines
-
-
-def explored(found: Exploration) -> list[str]:
-    """What exploring came to."""
-    seconds = f"{found.seconds:.2f} s"
-    orders = f"{found.orders:,}" if found.orders else "too many to count"
-    if found.complete:
-        scope = f"all {plural(found.orders, 'schedule')}" if found.orders else "all schedules"
-        reduced = f"{plural(found.explored, 'schedule')} explored after reduction"
-    else:
-        scope = "all explored schedules"
-        reduced = f"explored {found.explored:,} of at least {found.explored + found.pending:,}, then stopped"
-    lines = []
-    if found.agree:
-        lines.append(f"{scope} agree ({reduced})" if found.orders != 1 else "there is only one schedule")
-        lines += [f"  {line}" for line in found.outcomes[0].outcome.lines(found.fetches)[:_MAX_LINES]]
-    elif found.outcomes:
-        lines.append(f"{plural(len(found.outcomes), 'outcome')} of {scope} ({reduced})")
-        for each in found.outcomes[:_MAX_OUTCOMES]:
-            lines.append(f"  {plural(each.count, 'time')}: {each.schedule}")
-            lines += [f"      {line}" for line in each.outcome.lines(found.fetches)[:6]]
-        if len(found.outcomes) > _MAX_OUTCOMES:
-            lines.append(f"  … and {len(found.outcomes) - _MAX_OUTCOMES} more")
-    else:
-        lines.append(f"not one schedule was done in time ({reduced})")
-    if found.pair is not None:
-        lines += _pair(found)
-    if not found.complete:
-        lines.append(f"orders of the accesses alone: {orders}; explore LIMIT goes on further")
-    lines.append(
-        f"{plural(found.accesses, 'access', 'accesses')} to resources, {plural(found.executions, 'execution')}, {seconds}"
+def _access(side: Side, program: Program, latest: Latest) -> AccessView:
+    item = program.by_name[side.node]
+    entry = latest.get(item.index)
+    at = entry.activation if entry is not None else None
+    return AccessView(
+        side.node,
+        side.type,
+        side.kind.value,
+        side.kind.writes,
+        side.device,
+        item.frame.name,
+        path(at.frame, at.iteration) if at is not None else "",
+        at.iteration if at is not None else -1,
+        entry.row if entry is not None else -1,
+        side.file,
+        side.line,
+        f"{source.short_path(side.file)}:{side.line}" if side.file else "",
+        side.source[:MAX_CODE],
     )
-    return lines + repeated(found.repeated)
 
 
-def repeated(names: Sequence[str]) -> list[str]:
-    """What is said of nodes whose effects happened each time."""
-    if not names:
-        return []
-    return [f"what these do outside of the engine, they did each time: {', '.join(names[:6])}"]
+def shown_race(
+    race: RaceView, result: Shown, fetches: Sequence[str], outside: Sequence[str] = ()
+) -> ShownRace:
+    """A race that was run in both orders.
+
+    fetches: the names of what was fetched.  outside: the nodes whose effects outside of the engine happened each time.
+    """
+    nodes = race.first.node, race.second.node
+    first, second = (
+        OrderView(early, late, outcome_view(outcome, schedule, fetches), why_not)
+        for (early, late), outcome, schedule, why_not in zip(
+            (nodes, nodes[::-1]), result.outcomes, result.schedules, result.why_not, strict=True
+        )
+    )
+    differences = _differences(*result.outcomes, fetches) if result.both else ()
+    return ShownRace(race, first, second, differences, tuple(outside[:MAX_OUTSIDE]))
 
 
-def _pair(found: Exploration) -> list[str]:
-    assert found.pair is not None
-    pair = found.pair
-    lines = []
-    if pair.swapped is not None:
-        one, two = pair.swapped
-        lines.append(f"the smallest difference: {one} before {two}, or {two} before {one}")
-    else:
-        lines.append("the nearest two that differ:")
-    lines += [f"  schedule replay {each.schedule}" for each in (pair.first, pair.second)]
-    return lines + [f"    {line}" for line in pair.differences[:_MAX_LINES]]
+def exploration(found: Exploration, limit: int = 0) -> ExplorationView:
+    """What exploring came to; `limit` is how many schedules it was bounded by."""
+    return ExplorationView(
+        tuple(
+            outcome_view(each.outcome, each.schedule, found.fetches, each.count, found.outcomes[0].outcome)
+            for each in found.outcomes[:MAX_OUTCOMES]
+        ),
+        len(found.outcomes),
+        found.explored,
+        found.pruned,
+        found.complete,
+        found.pending,
+        limit,
+        found.orders,
+        found.accesses,
+        found.executions,
+        found.seconds,
+        _pair(found.pair, found.fetches) if found.pair is not None else None,
+        found.repeated[:MAX_OUTSIDE],
+    )
+
+
+def _pair(pair: Pair, fetches: Sequence[str]) -> PairView:
+    first, second = pair.first, pair.second
+    return PairView(
+        outcome_view(first.outcome, first.schedule, fetches, first.count),
+        outcome_view(second.outcome, second.schedule, fetches, second.count),
+        pair.swapped or (),
+        _differences(first.outcome, second.outcome, fetches),
+        iterations=pair.iterations if pair.swapped is not None else (),
+    )
+
+
+def outcome_view(
+    outcome: Outcome,
+    schedule: Schedule,
+    fetches: Sequence[str] = (),
+    count: int = 1,
+    against: Outcome | None = None,
+) -> OutcomeView:
+    """What a schedule came to; `against` is what its differences are from."""
+    values = [Result(name, shown(value), fetched) for name, value, fetched in outcome.results(fetches)]
+    string = str(schedule)
+    return OutcomeView(
+        string if len(string) <= MAX_SCHEDULE else "",
+        tuple(values[:MAX_VALUES]),
+        max(0, len(values) - MAX_VALUES),
+        outcome.error,
+        outcome.stuck,
+        count,
+        _differences(against, outcome, fetches) if against is not None else (),
+    )
+
+
+def _differences(first: Outcome, second: Outcome, fetches: Sequence[str]) -> tuple[Difference, ...]:
+    return tuple(differing(first, second, fetches)[:MAX_VALUES])

@@ -17,13 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from engine.op.queues import Blocked
+from engine.op.queues import BLOCKING, Blocked
+from engine.runtime.queues import Contents
 from engine.runtime.resources import Resource, Write
 from engine.runtime.state import DEAD, Activation
 from engine.runtime.step import Outcome as Executed
 from engine.runtime.step import StepRun
 from engine.types import errors
+from viz.schedule_model import Difference
 from workbench.debugger.schedules.record import Recorder, Schedule, ScheduleError
+from workbench.debugger.schedules.stuck import told
 
 MAX_SHOWN = 60  # characters of a value
 
@@ -52,37 +55,47 @@ class Outcome:
             return [self.error]
         return [
             *([self.stuck] if self.stuck else []),
-            *(f"{name} = {shown(it)}" for name, it in self.named(names)),
+            *(f"{name} = {shown(it)}" for name, it, _ in self.results(names)),
         ]
 
-    def named(self, names: Sequence[str] = ()) -> Iterator[tuple[str, Any]]:
-        """Everything fetched and changed by name."""
+    def results(self, names: Sequence[str] = ()) -> Iterator[tuple[str, Any, bool]]:
+        """Everything fetched and changed: (name, value, whether it was fetched)."""
         for index, value in enumerate(self.fetches):
-            yield names[index] if index < len(names) else f"fetch {index}", value
-        yield from (
-            (f"variable {name}" if name in names else name, value) for name, value in self.changed.items()
-        )
+            yield names[index] if index < len(names) else f"fetch {index}", value, True
+        for name, value in self.changed.items():
+            yield f"variable {name}" if name in names else name, value, False
+
+
+def differing(a: Outcome, b: Outcome, names: Sequence[str] = ()) -> list[Difference]:
+    """What two outcomes differ in; `names` are those of what was fetched."""
+    first, second = (each.error or each.stuck or "the step ends" for each in (a, b))
+    if first != second:
+        return [Difference("", first, second)]
+    one = {name: (value, fetched) for name, value, fetched in a.results(names)}
+    other = {name: (value, fetched) for name, value, fetched in b.results(names)}
+    found = []
+    for name in dict.fromkeys([*one, *other]):
+        here, there = one.get(name), other.get(name)
+        if _bits(here and here[0]) != _bits(there and there[0]):
+            first = shown(here[0]) if here is not None else "unchanged"
+            second = shown(there[0]) if there is not None else "unchanged"
+            found.append(Difference(name, first, second, (here or there or (None, False))[1]))
+    return found
 
 
 def differences(a: Outcome, b: Outcome, names: Sequence[str] = ()) -> list[str]:
-    """What two outcomes differ in, one line each; `names` are those of what was fetched."""
-    if a.error or b.error or a.stuck or b.stuck:
-        return [f"{a.error or a.stuck or 'the step ends'} | {b.error or b.stuck or 'the step ends'}"]
-    one, other = dict(a.named(names)), dict(b.named(names))
-    found = []
-    for name in dict.fromkeys([*one, *other]):
-        if _bits(one.get(name)) != _bits(other.get(name)):
-            first = shown(one[name]) if name in one else "unchanged"
-            second = shown(other[name]) if name in other else "unchanged"
-            found.append(f"{name}: {first} | {second}")
-    return found
+    """The same in words, one line each."""
+    return [str(each) for each in differing(a, b, names)]
 
 
 def shown(value: Any) -> str:
     """A value in a few characters."""
     if value is None:
         return "dead"
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, Contents):
+        elements = (shown(each[0] if len(each) == 1 else each) for each in value.elements)
+        said = f"[{', '.join(elements)}]{', closed' * value.closed}"
+    elif isinstance(value, np.ndarray | np.generic):
         said = np.array2string(np.asarray(value), threshold=8, precision=8)
     else:
         with np.printoptions(threshold=8):
@@ -121,68 +134,128 @@ class Walk:
         self._until = time.monotonic() + seconds
         self.step = step
         self.recorder = recorder
+        self.foreign: list[str] = []  # resources that another step has changed in the meantime
         self.trace: list[Activation] = []
-        self._writes: list[Sequence[Write]] = []
+        self._writes: list[
+            Sequence[Write] | None
+        ] = []  # None: it has not executed, but begun to wait for a queue
         self._made: list[tuple[Resource, ...]] = []  # by each execution, for this step alone
         self._before: dict[Resource, bytes] = {}  # what the resources held that were changed at some time
-        self.blocked = ""  # what has waited for a queue, if something has
+        self._failing: Activation | None = None  # what has raised an error, which is not taken back yet
         self._container = step.context.container
         self._collector = step.collector
 
     @contextmanager
     def quiet(self) -> Iterator[Walk]:
-        """While it walks, no observer is told and no Print heard; at the end all is taken back, if an error ends it too.
-
-        Raises ScheduleError if something had to wait for a queue: who waits depends on other steps as well.
-        """
+        """While it walks, no observer is told and no Print heard; at the end all is taken back, if an error ends it too."""
         self.step.collector = None
         prints = any(item.node.type == "Print" for item in self.step.program.items)
         try:
             with redirect_stderr(io.StringIO()) if prints else nullcontext():
                 yield self
-        except Blocked as blocked:
-            raise ScheduleError(
-                f"in one of the orders '{self.blocked}' has to wait for a queue ({blocked.reason}), which other steps change; "
-                "a step that may have to wait can only be run in one order at a time"
-            ) from None
         finally:
             self.back_to(0)
             self.step.collector = self._collector
 
-    def do(self, activation: Activation) -> tuple[Executed, Sequence[Activation]]:
-        """Execute `activation`; gives what that came to and what became ready.  Raises what its kernel raises."""
+    def do(self, activation: Activation) -> tuple[Executed | None, Sequence[Activation]]:
+        """Execute `activation`; gives what that came to and what became ready.  Raises what its kernel raises.
+
+        If it has to wait for a queue it waits now, and comes to None.
+        """
         if not len(self.trace) & 255 and time.monotonic() > self._until:
             raise ScheduleError(
                 f"the step is too long to be run here: {len(self.trace):,} executions did not get to its end"
             )
-        self.blocked = activation.name
-        step, resources = self.step, self.step.resources
-        made: tuple[Resource, ...] = ()
-        if step.executable.bound[activation.item.index].stateful:
-            before = resources.count(self._container)
-            executed = step.execute(activation)
-            if resources.count(self._container) != before:
-                made = resources.made_since(before, self._container)
-        else:
-            executed = step.execute(activation)
+        step = self.step
+        self._failing = None
+        try:
+            executed, made = self._execute(activation)
+        except Blocked as blocked:
+            run: Sequence[Activation] = step.park(activation, blocked)
+            self._note(activation, run, None, ())
+            return None, run
+        except errors.OpError:
+            self._failing = activation
+            raise
         run = step.finish(activation, executed).run
-        self.recorder.executed(activation, run)
-        self.trace.append(activation)
-        self._writes.append(executed.writes)
-        self._made.append(made)
+        self._note(activation, run, executed.writes, made)
         for write in executed.writes:
             resource = write.resource
             if resource not in self._before and resource.container != self._container:
                 self._before[resource] = _bits(write.old)
         return executed, run
 
+    def _execute(self, activation: Activation) -> tuple[Executed, tuple[Resource, ...]]:
+        step, resources = self.step, self.step.resources
+        if not step.executable.bound[activation.item.index].stateful:
+            return step.execute(activation), ()
+        before = resources.count(self._container)
+        executed = step.execute(activation)
+        if resources.count(self._container) == before:
+            return executed, ()
+        return executed, resources.made_since(before, self._container)
+
+    def _note(
+        self,
+        activation: Activation,
+        run: Sequence[Activation],
+        writes: Sequence[Write] | None,
+        made: tuple[Resource, ...],
+    ) -> None:
+        self.recorder.executed(activation, run)
+        self.trace.append(activation)
+        self._writes.append(writes)
+        self._made.append(made)
+
+    def waits(self, activation: Activation) -> Blocked | None:
+        """Why `activation`, which is ready, would have to wait for a queue now; None if it would not."""
+        step = self.step
+        if activation.item.node.type not in BLOCKING:
+            return None
+        try:
+            executed, _ = self._execute(activation)
+        except Blocked as blocked:
+            return blocked
+        except errors.OpError:
+            step.forget_failed()
+            return None
+        for write in reversed(executed.writes):
+            step.resources.undo(write)
+        return None
+
+    def check_alone(self) -> None:
+        """Raise ScheduleError if another step has changed what this one changed; called at the end."""
+        if self.foreign:
+            raise ScheduleError(
+                f"another step has changed '{self.foreign[0]}' in the meantime: what this one comes to depends on what else "
+                "runs; it can be run in other orders while nothing else does"
+            )
+
+    def waiting(self) -> Iterator[tuple[Activation, Blocked]]:
+        """All that has to wait for a queue, tried or not."""
+        for activation, tried in self.step.blocked.items():
+            yield activation, self.waits(activation) or tried
+        for activation in self.recorder.queue:
+            blocked = self.waits(activation)
+            if blocked is not None:
+                yield activation, blocked
+
     def back_to(self, length: int) -> None:
         """Take back all but the first `length` executions."""
+        self.step.forget_failed()
+        self._failing = None
         while len(self.trace) > length:
+            activation = self.trace.pop()
+            self.recorder.back(activation)
+            writes, made = self._writes.pop(), self._made.pop()
+            if writes is None:
+                self.step.unpark(activation)
+                continue
+            for write in {id(each.resource): each for each in writes}.values():
+                if write.resource.version != write.old_version + 1:
+                    self.foreign.append(write.resource.name)
             self.step.undo()
-            self.recorder.back(self.trace.pop())
-            self._writes.pop()
-            for resource in self._made.pop():
+            for resource in made:
                 self.step.resources.discard(resource)
 
     def run(self, choose: Callable[[Recorder], int] = lambda recorder: 0) -> Outcome:
@@ -196,8 +269,8 @@ class Walk:
         return self.outcome()
 
     def schedule(self) -> Schedule:
-        """How the step came here."""
-        return self.recorder.schedule(self.step.stage)
+        """How the step came here, or to the error that has ended it."""
+        return self.recorder.schedule(self.step.stage, self._failing)
 
     def failed(self, error: errors.OpError) -> Outcome:
         """What an error in the next execution comes to."""
@@ -206,12 +279,16 @@ class Walk:
 
     def outcome(self) -> Outcome:
         """What the step has come to; called where nothing is ready any more."""
-        results = self.step.context.results
+        waiting = list(self.waiting())
+        stuck = told(self.step, waiting)
+        results = self.step.context.results if not stuck else ()
         fetches = tuple(None if value is None or value is DEAD else _held(value) for value in results)
         digest = hashlib.blake2b(digest_size=16)
         for value in fetches:
             digest.update(_bits(value) + b";")
-        written = {write.resource for writes in self._writes for write in writes}
+        for name in sorted(activation.name for activation, _ in waiting):
+            digest.update(name.encode() + b"?")
+        written = {write.resource for writes in self._writes for write in writes or ()}
         changed = {}
         for resource in sorted(self._before.keys() & written, key=lambda each: (each.container, each.name)):
             now = _value(resource)
@@ -219,10 +296,6 @@ class Walk:
             if bits != self._before[resource]:
                 changed[resource.name] = now
                 digest.update(f"{resource.container}/{resource.name}=".encode() + bits)
-        transfers = self.step.transfers
-        stuck = ""
-        if transfers is not None and transfers.parked:
-            stuck = f"stuck: {min(each.name for each in transfers.parked.values())} waits to receive"
         return Outcome(fetches, changed, stuck=stuck, identity=digest.digest())
 
 

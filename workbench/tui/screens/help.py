@@ -57,7 +57,7 @@ WIDGETS = {
     "graph": ("chips", "tree", "list"),
     "timeline": ("list",),
     "devices": ("list",),
-    "step": ("rails", "scrubber", "breaks", "command", "list"),
+    "step": ("rails", "scrubber", "breaks", "answer", "command", "list"),
 }
 IN = {
     "list": "in a list",
@@ -66,6 +66,7 @@ IN = {
     "rails": "in the list of nodes",
     "scrubber": "on the bar of the history",
     "breaks": "in the list of breakpoints",
+    "answer": "in an answer",
     "command": "in the command line",
 }
 

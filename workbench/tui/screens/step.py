@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import time
+from collections import deque
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +15,14 @@ from textual.containers import Horizontal, Vertical
 from viz import format as fmt
 from viz.cells import Drawing
 from viz.draw_flow import draw_frames
-from viz.draw_step import draw_text
-from viz.step_model import StepView, step_view
+from viz.draw_rails import rail_style
+from viz.draw_step import LONG_NS, draw_text
+from viz.step_model import Ready, StepView, activation, step_view, title_of
+from workbench.debugger.pages import MAX_ROWS, Page, Query
+from workbench.debugger.plain import encode
 from workbench.debugger.snapshot import to_dict
 from workbench.tui.actions import bindings
-from workbench.tui.screens.step_commands import StepCommands
+from workbench.tui.screens.step_answers import StepAnswers
 from workbench.tui.widgets.drawing_view import DrawingView
 from workbench.tui.widgets.drawn_rows import DrawnRows
 from workbench.tui.widgets.panel import Panel
@@ -26,10 +31,11 @@ from workbench.tui.widgets.tabs import TabTitle
 
 POLL_SECONDS = 0.1
 FREEZE_SECONDS = 1.0
+PACE = 8  # looks at a step that runs over which its pace is taken
 TO_WALK = ("frames", "stacks", "breaks", "answer")  # tabs that take the keyboard when they are shown
 
 
-class StepScreen(StepCommands):
+class StepScreen(StepAnswers):
     """The debugger."""
 
     AUTO_FOCUS = "#rails RailList"
@@ -46,7 +52,6 @@ class StepScreen(StepCommands):
         & #values { height: 1fr; }
         & #tabs { height: 1fr; }
         & #console { height: 4; }
-        &.-looking #right { height: 2fr; }
         &.-wide #rails { width: 1fr; }
         &.-wide #side { width: 1fr; }
         &.-tall {
@@ -54,21 +59,15 @@ class StepScreen(StepCommands):
             & #middle { height: 3fr; }
             & #right { height: 2fr; }
             & #console { height: 6; }
-            &.-looking #source { display: none; }
-            &.-looking #middle { height: 2fr; }
-            &.-looking #right { height: 3fr; }
         }
         &.-huge {
             & #rails { width: 2fr; }
             & #side { width: 3fr; layout: horizontal; }
             & #middle, & #right { height: 1fr; }
             & #right { margin-left: 1; }
-            &.-looking #middle, &.-looking #right { height: 1fr; }
             & #source { height: 16; }
             & #frames { display: block; height: 2fr; }
             & #tabs { height: 3fr; }
-            &.-looking #source { display: block; }
-            &.-looking #frames { display: block; }
             & #console { height: 8; }
         }
     }
@@ -79,6 +78,8 @@ class StepScreen(StepCommands):
         self._serial = -2
         self._output = ""
         self._failed = False
+        self._looking_on = False  # it has been asked how far the step is
+        self._pace: deque[tuple[float, int]] = deque(maxlen=PACE)  # when it was how far
 
     def compose_body(self) -> ComposeResult:
         yield self.status
@@ -115,26 +116,66 @@ class StepScreen(StepCommands):
             return
         self._serial, self._output = snapshot.serial, snapshot.output
         before = self.step
-        if snapshot.status.value == before.status == "running" and snapshot.executed >= before.executed:
-            # It has only gone on: of all that is shown, the count and the output are others.
-            self.step = replace(
-                before, executed=snapshot.executed, output=snapshot.output, serial=snapshot.serial
-            )
+        if snapshot.status.value == before.status == "running" and title_of(snapshot) == before.title:
+            # It has only gone on: of all that is shown, the count and the output are others, and what `_run_on` tells.
+            executed = max(snapshot.executed, before.executed)
+            self.step = replace(before, executed=executed, output=snapshot.output, serial=snapshot.serial)
             self.rails.step = self.step
             self.status.refresh()
             self._title_list()
+            self._run_on()
             if self.step.output != before.output:
                 self.show_console()
             return
-        self.step = step_view(to_dict(snapshot))
+        # What has executed is asked for in pages.
+        self.step = step_view(to_dict(replace(snapshot, history=())))
+        self._pace.clear()
         moved = _position(before) != _position(self.step)
         if self.step.title != before.title and self.step.title:
             self.detail = None
         self._show(moved, another=self.step.title != before.title)
+        if self.step.status == "running":
+            self._run_on()
         if self.step.status == "failed" and not self._failed:
             self._failed = True
             self.answer = ""
             self.show_console()
+
+    # While it runs.
+
+    def _run_on(self) -> None:
+        """Ask how far the step is: one question at a time, so that a busy script is not asked more than it can answer."""
+        if not self._looking_on:
+            self._looking_on = True
+            history = self.history
+            count = min(MAX_ROWS, max(32, self.rails.size.height))
+            self.ask_page(
+                Query("live", count=count, folds=history.folds, edition=history.edition), self._ran_on
+            )
+
+    def _ran_on(self, page: Page) -> None:
+        self._looking_on = False
+        step = self.step
+        if not page.ok or step.status != "running" or page.executed < self.history.executed:
+            return
+        now = activation(encode(page.now)) if page.now is not None else None
+        self._pace.append((time.monotonic(), page.executed))
+        (since, had), (until, has) = self._pace[0], self._pace[-1]
+        lasting = fmt.duration(page.now_ns) if page.now_ns >= LONG_NS else ""
+        self.step = replace(
+            step,
+            executed=page.executed,
+            first_row=page.first_row,
+            ready=(Ready(0, now, False, lasting),) if now is not None else (),
+            ready_count=0,
+            now=now,
+            now_ns=page.now_ns,
+            pace=(has - had) / (until - since) if until > since else 0.0,
+        )
+        self.rails.run_on(self.step, page)
+        self.status.refresh()
+        self.scrubber.ran_on(page.executed, page.first_row)
+        self._title_list()
 
     def recolour(self) -> None:
         self._show(False)
@@ -153,7 +194,8 @@ class StepScreen(StepCommands):
         if step.can_step and (moved or self.detail is None):
             self.look_at_selected()
         self.show_scrubber()
-        self.frames.show(draw_frames(step, palette, self.width_of(self.frames)))
+        if self.panel("frames").display:
+            self.frames.show(draw_frames(step, palette, self.width_of(self.frames)))
         self.show_values()
         self.tabs.draw(step, palette, home=moved and self.tabs.current == "waiting")
         self.show_console()
@@ -166,8 +208,16 @@ class StepScreen(StepCommands):
         step = self.step
         ready = f"{fmt.count(step.ready_count)} ready" if step.ready_count else ""
         run = f"{fmt.count(step.executed)} executed" if step.executed else ""
+        if step.status == "running":
+            ready = "running"
         folded = "folded" if self.history.folds else ""
-        self.panel("rails").set_title("steps", " · ".join(part for part in (run, ready, folded) if part))
+        devices = self.history.devices if len(self.history.devices) > 1 else ()
+        legend = [
+            (device.upper(), rail_style(self.palette, number, len(devices)))
+            for number, device in enumerate(devices)
+        ]
+        note = " · ".join(part for part in (run, ready, folded) if part)
+        self.panel("rails").set_title("steps", note, legend)
 
     def _nothing_ready(self) -> str:
         if self.step.status == "stopped":
@@ -202,15 +252,32 @@ class StepScreen(StepCommands):
 
     def show_tab(self, name: str) -> None:
         name = "waiting" if name == self.tabs.current else name
-        had_focus = self.tabs.shown.has_focus
+        had_focus, was_waiting = self.tabs.shown.has_focus, self.tabs.current == "waiting"
         self.tabs.show_tab(name)
-        self.set_class(name != "waiting", "-looking")
+        if was_waiting != (name == "waiting"):
+            self._make_room()
+            self.call_after_refresh(self._show, False)
         if name in TO_WALK:
             self.tabs.shown.focus()
         elif had_focus:
             self.rails.focus()
         self.tabs.draw(self.step, self.palette, home=True)
-        self.call_after_refresh(self._show, False)
+
+    def on_resize(self) -> None:
+        super().on_resize()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Give more room to a tab that is looked at, where there is not enough for all.
+
+        A class would do, but have the rules matched anew for all that is on the screen, which takes as long as drawing it.
+        """
+        looking = self.tabs.current != "waiting" and not self.has_class("-huge")
+        tall = self.has_class("-tall")
+        middle, right = (("2fr", "3fr") if tall else ("1fr", "2fr")) if looking else (None, None)
+        self.query_one("#middle").styles.height = middle
+        self.query_one("#right").styles.height = right
+        self.panel("source").styles.display = "none" if looking and tall else None
 
     @on(TabTitle.Chosen)
     def _tab_chosen(self, message: TabTitle.Chosen) -> None:

@@ -9,7 +9,7 @@ from viz.cells import Line
 from viz.detail_model import Detail
 from viz.draw_step import status_line
 from viz.step_model import StepView
-from workbench.debugger.pages import Page
+from workbench.debugger.pages import Page, Query
 from workbench.tui.history import History, settle
 from workbench.tui.screens.base import BaseScreen
 from workbench.tui.widgets.command_line import CommandLine
@@ -57,16 +57,7 @@ class StepBase(BaseScreen):
 
     # Asking.
 
-    def ask_page(
-        self,
-        done: Callable[[Page], None],
-        kind: str,
-        text: str = "",
-        start: int = 0,
-        count: int = 0,
-        folds: Sequence[str] = (),
-        edition: int = 0,
-    ) -> None:
+    def ask_page(self, query: Query, done: Callable[[Page], None]) -> None:
         """Ask the debugger for data; `done` is called in the app's own thread when it has come."""
         source, app = self.workbench.debug_source, self.app
         if source is None:
@@ -76,14 +67,14 @@ class StepBase(BaseScreen):
             if app.is_running:
                 app.call_later(self._settled, done, page)
 
-        settle(source.query(kind, text, start, count, folds, edition), came)
+        settle(source.query(query), came)
 
     def _settled(self, done: Callable[[Page], None], page: Page) -> None:
         if self.is_attached:
             done(page)
 
     def _find_names(self, prefix: str, found: Callable[[Sequence[str]], None]) -> None:
-        self.ask_page(lambda page: found(page.names), "names", prefix)
+        self.ask_page(Query("names", prefix), lambda page: found(page.names))
 
     def history_came(self) -> None:
         """More of the history has come."""

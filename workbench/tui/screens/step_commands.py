@@ -8,7 +8,7 @@ from typing import Any
 
 from textual import on
 
-from workbench.debugger.pages import Page
+from workbench.debugger.pages import Query
 from workbench.tui.screens.step_dialogs import Choice, Chooser, Override
 from workbench.tui.screens.step_looking import StepLooking
 from workbench.tui.widgets.command_line import CommandLine
@@ -48,7 +48,6 @@ class StepCommands(StepLooking):
         super().__init__()
         self._going = False  # a `goto` is under way
         self._goto: int | None = None
-        self._asking = ""  # the question that was asked last
 
     # Commands.
 
@@ -105,25 +104,7 @@ class StepCommands(StepLooking):
 
     def question(self, line: str, otherwise: str = "") -> None:
         """Ask, and show the answer as a list; `otherwise` is shown where there is none."""
-        self._asking = line
-        self.answered, self.answer_ok = line, True
-        self.answer = otherwise or "…"
-        self.show_console()
-
-        def came(page: Page) -> None:
-            if line != self._asking:
-                return
-            if page.ok and page.reasoning is not None:
-                self.answer = ""
-                self.tabs.answer = page.reasoning
-                if self.tabs.current != "answer":
-                    self.show_tab("answer")
-                self.tabs.draw(self.step, self.palette, home=True)
-            else:
-                self.answer, self.answer_ok = otherwise or page.text, bool(otherwise)
-            self.show_console()
-
-        self.ask_page(came, "ask", line)
+        raise NotImplementedError
 
     def ask_about(self) -> None:
         """Choose a question about the selected node."""
@@ -233,7 +214,7 @@ class StepCommands(StepLooking):
         self.app.push_screen(Override(target, self._check, self.palette), told)
 
     def _check(self, text: str, told: Any) -> None:
-        self.ask_page(lambda page: told(page.ok, page.text), "check", text)
+        self.ask_page(Query("check", text), lambda page: told(page.ok, page.text))
 
     def toggle_breakpoint(self) -> None:
         """Set a breakpoint at the selected node, or delete the one that is there."""
@@ -259,7 +240,9 @@ class StepCommands(StepLooking):
             self.ask("p ")
             return
         row, activation = here
-        if row >= 0 or any(each.activation.node == activation.node for each in self.step.history):
+        source = self.workbench.debug_source
+        latest = source.snapshot.history if source is not None else ()
+        if row >= 0 or any(each.activation.node == activation.node for each in latest):
             self.command(f"p {activation.node}")
         elif self.step.last is not None:
             self.command(f"p {self.step.last.activation.node}")
@@ -269,14 +252,17 @@ class StepCommands(StepLooking):
     def show_node(self) -> None:
         """Show the selected node in the graph, if one is recorded."""
         here = self.selected
-        if here is None:
-            return
+        if here is not None:
+            self.show_in_graph(here.node)
+
+    def show_in_graph(self, node: str) -> None:
+        """Show a node in the graph, if one is recorded."""
         if self.workbench.stage is None:
             self.app.notify(
                 "no graph is recorded beside the stepping: workbench step --trace times SCRIPT", timeout=5
             )
             return
-        self.workbench.go_to_node(here.node)
+        self.workbench.go_to_node(node)
 
     # The command line.
 

@@ -12,7 +12,7 @@ from viz.draw_scrubber import Scrub
 from viz.draw_step import draw_inputs, draw_source
 from viz.flow_model import FrameNode
 from viz.step_model import Activation, Source
-from workbench.debugger.pages import MarkView, Page
+from workbench.debugger.pages import MarkView, Page, Query
 from workbench.debugger.plain import encode
 from workbench.tui.screens.step_base import StepBase
 
@@ -28,7 +28,7 @@ class StepLooking(StepBase):
         self._marking = False  # marks have been asked for
         self._marks_wanted = False
         self._detailing = False  # a detail has been asked for
-        self._detail_wanted: tuple[str, str, int] | None = None
+        self._detail_wanted: Query | None = None
         self._run_line = False  # the source shown is that of Session.run
 
     # The bar.
@@ -44,7 +44,7 @@ class StepLooking(StepBase):
         if self._marking or not self._marks_wanted or self.step.is_over:
             return
         self._marking, self._marks_wanted = True, False
-        self.ask_page(self._marked, "marks", count=_BUCKETS)
+        self.ask_page(Query("marks", count=_BUCKETS), self._marked)
 
     def _marked(self, page: Page) -> None:
         self._marking = False
@@ -85,15 +85,15 @@ class StepLooking(StepBase):
         self._want_detail("node", name, 0)
 
     def _want_detail(self, kind: str, text: str, start: int) -> None:
-        self._detail_wanted = (kind, text, start)
+        self._detail_wanted = Query(kind, text, start)
         self._ask_detail()
 
     def _ask_detail(self) -> None:
         if self._detailing or self._detail_wanted is None:
             return
-        (kind, text, start), self._detail_wanted = self._detail_wanted, None
+        query, self._detail_wanted = self._detail_wanted, None
         self._detailing = True
-        self.ask_page(self._detailed, kind, text, start)
+        self.ask_page(query, self._detailed)
 
     def _detailed(self, page: Page) -> None:
         self._detailing = False
@@ -111,7 +111,8 @@ class StepLooking(StepBase):
             self.panel("values").set_title("selected", _title(found))
         else:
             self.values.show(draw_inputs(self.step, self.palette, width))
-            self.panel("values").set_title("next and last")
+            running = self.step.status == "running"
+            self.panel("values").set_title("at the last stop" if running else "next and last")
         self.show_source_panel()
 
     # Source.
@@ -132,8 +133,9 @@ class StepLooking(StepBase):
         title = f"{where.file.rsplit('/', 1)[-1]}:{where.line}" if where is not None else ""
         note = title + (f" in {where.function}" if where is not None else "")
         self.panel("source").set_title("Session.run" if self._run_line else "source", note)
-        height = max(1, self.source.size.height)
-        self.source.show(draw_source(where, self.palette, self.width_of(self.source), height), home=True)
+        if self.panel("source").display:
+            height = max(1, self.source.size.height)
+            self.source.show(draw_source(where, self.palette, self.width_of(self.source), height), home=True)
         self.tabs.source = where
         self.tabs.set_note("source", title)
         if self.tabs.current == "source":
@@ -174,6 +176,7 @@ class StepLooking(StepBase):
         """Go where a row leads."""
         if isinstance(key, str) and key:
             self.command(f"info {key}")
+            self.rails.select_ready(key)
             self.look_at_node(key)
         elif isinstance(key, tuple):
             kind = key[0]

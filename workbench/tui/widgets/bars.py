@@ -9,7 +9,7 @@ from textual.widget import Widget
 from viz.cells import Drawing, Hit, Line, line_width, spread
 from viz.palette import Palette
 from workbench.tui.actions import Action, actions_of
-from workbench.tui.widgets.strips import strip_of
+from workbench.tui.widgets.strips import base_style, strip_of
 from workbench.tui.words import headline
 
 SCREENS = ("runs", "graph", "timeline", "step", "devices")
@@ -34,7 +34,7 @@ class Bar(Widget):
 
         assert isinstance(self.app, WorkbenchApp)
         self.drawing = self.draw(self.app.palette, self.size.width)
-        return strip_of(list(self.drawing.lines[0]), self.size.width, style=self.rich_style)
+        return strip_of(list(self.drawing.lines[0]), self.size.width, style=base_style(self))
 
     def on_click(self, event: events.Click) -> None:
         action_id = self.drawing.at(event.x, event.y)

@@ -17,7 +17,7 @@ from viz.cells import Line
 from viz.palette import Palette
 from workbench.tui.actions import Performer, bindings
 from workbench.tui.completing import Past, Place, explained, place_of, words
-from workbench.tui.widgets.strips import strip_of
+from workbench.tui.widgets.strips import base_style, strip_of
 
 SHOWN = 5  # completions
 
@@ -53,7 +53,7 @@ class Hints(Widget):
 
     def render_line(self, y: int) -> Strip:
         line = self.lines[y] if y < len(self.lines) else []
-        return strip_of(line, self.size.width, style=self.rich_style)
+        return strip_of(line, self.size.width, style=base_style(self))
 
 
 class CommandLine(Vertical):

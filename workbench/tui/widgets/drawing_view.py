@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from textual import events
@@ -12,7 +13,7 @@ from textual.strip import Strip
 
 from viz.cells import EMPTY, Drawing
 from workbench.tui.actions import Performer, bindings
-from workbench.tui.widgets.strips import QuietStrips, strip_of
+from workbench.tui.widgets.strips import QuietStrips, base_style, strip_of
 
 NOTHING = Drawing(())
 
@@ -47,6 +48,7 @@ class DrawingView(Performer, QuietStrips, ScrollView, can_focus=True):
         """The view is wider or narrower now: what it shows should be drawn for its width."""
 
     centred = False
+    keeps_lines = True
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -64,7 +66,7 @@ class DrawingView(Performer, QuietStrips, ScrollView, can_focus=True):
         self.extend(Size(drawing.width, drawing.height))
         if home:
             self.scroll_to(0, 0, animate=False)
-        self.refresh()
+        self.refresh_changed()
 
     def bring_into_view(self, key: Any, margin: int = 2) -> None:
         """Scroll so that the first region with that key can be seen, with some space around it."""
@@ -76,6 +78,13 @@ class DrawingView(Performer, QuietStrips, ScrollView, can_focus=True):
             )
             self.scroll_to_region(region, animate=False, force=True)
 
+    def draw_for(self) -> tuple[Any, ...]:
+        return self.scroll_offset.x, self.indent
+
+    def line_key(self, y: int) -> tuple[Hashable, Any]:
+        row = y + self.scroll_offset.y
+        return row, self.drawing.lines[row] if row < self.drawing.height else None
+
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
         x, top = self.scroll_offset
@@ -83,13 +92,17 @@ class DrawingView(Performer, QuietStrips, ScrollView, can_focus=True):
         line = self.drawing.lines[row] if row < self.drawing.height else []
         if self.indent:
             line = [(" " * self.indent, EMPTY), *line]
-        return strip_of(line, width, x, self.rich_style)
+        return strip_of(line, width, x, base_style(self))
 
     def on_resize(self) -> None:
         width = self.scrollable_content_region.width
         if width != self._drawn_width:
             self._drawn_width = width
             self.post_message(self.Resized())
+
+    def on_show(self) -> None:
+        # What is not on the screen need not be drawn anew.
+        self.post_message(self.Resized())
 
     def on_click(self, event: events.Click) -> None:
         x, y = event.x + self.scroll_offset.x - self.indent, event.y + self.scroll_offset.y

@@ -25,5 +25,11 @@ class DrawnRows(RowList):
         """What line `index` stands for; None if it leads nowhere."""
         return self.drawing.at(0, index)
 
+    def show_changes(self) -> None:
+        self.refresh_changed()
+
+    def row_looks(self, index: int) -> Any:
+        return self.drawing.lines[index]
+
     def _line(self, index: int, width: int) -> Line:
         return fit(self.drawing.lines[index], width)

@@ -8,7 +8,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from viz.cells import Line
-from workbench.tui.widgets.strips import strip_of
+from workbench.tui.widgets.strips import base_style, strip_of
 
 
 class LineWidget(Widget):
@@ -21,4 +21,4 @@ class LineWidget(Widget):
         self._draw = draw
 
     def render_line(self, y: int) -> Strip:
-        return strip_of(self._draw(self.size.width), self.size.width, style=self.rich_style)
+        return strip_of(self._draw(self.size.width), self.size.width, style=base_style(self))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -25,19 +28,35 @@ class Panel(Vertical):
     ) -> None:
         super().__init__(id=id, classes=classes)
         self._title = Static(Content(title), classes="title")
-        self._text = (title, "")
+        self._text: tuple[Any, ...] = (title, "")
+        self._stale = False
         self.body = body
 
     def compose(self) -> ComposeResult:
         yield self._title
         yield self.body
 
-    def set_title(self, title: str, note: str = "") -> None:
-        """Another title; `note` stands behind it, fainter."""
-        if (title, note) != self._text:
-            self._text = (title, note)
+    def set_title(self, title: str, note: str = "", legend: Sequence[tuple[str, str]] = ()) -> None:
+        """Another title; behind it stand what is in a `legend` (texts and their colours) and, fainter, a `note`."""
+        if (title, note, *legend) != self._text:
+            self._text = (title, note, *legend)
+            self._stale = True
+            if self.display:  # to change what is not there would have the whole screen laid out again
+                self._show_title()
+
+    def on_show(self) -> None:
+        self._show_title()
+
+    def _show_title(self) -> None:
+        title, note, *legend = self._text
+        if self._stale:
+            self._stale = False
             # Its size does not depend on what it says, so that the screen need not be laid out anew.
             self._title.update(
-                Content.assemble(title, ("  " + note, "$foreground 45% not bold") if note else ""),
+                Content.assemble(
+                    title,
+                    *((f"  {text}", f"{colour} not bold") for text, colour in legend),
+                    ("  " + note, "$foreground 45% not bold") if note else "",
+                ),
                 layout=False,
             )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from viz.cells import Line
 from viz.draw_rails import draw_coming, draw_executed, draw_unknown
 from viz.palette import Palette
+from viz.rails_model import Cell
 from viz.step_model import Activation, Ready, StepView
-from workbench.debugger.pages import RowView
+from workbench.debugger.pages import Page, RowView
 from workbench.tui.actions import bindings
 from workbench.tui.history import History
 from workbench.tui.widgets.row_list import RowList
@@ -31,6 +33,9 @@ class RailList(RowList):
         self._palette_of = palette
         self._fold = fold
         self._broken: frozenset[str] = frozenset()
+        self._rails_of: dict[
+            tuple[int, str], Sequence[Cell]
+        ] = {}  # beside what is ready, by frame and device
         self._follows = True  # the cursor stays on what runs next
 
     # Showing.
@@ -41,8 +46,23 @@ class RailList(RowList):
         self._broken = frozenset(point.node for point in step.breakpoints if point.enabled)
         self.recount(follow=moved)
 
+    def run_on(self, step: StepView, page: Page) -> None:
+        """The step runs, and `page` has the last of its lines: the cursor stays with what executes, or where it was put."""
+        self.step = step
+        follows = self._follows
+        before, self.history.quiet = self.history.first_row, True
+        self.history.went_on(page)
+        self.history.quiet = False
+        gone = 0 if self.history.folds else self.history.first_row - before
+        if gone and not follows:
+            # The oldest lines are kept no more: what is looked at stays where it is.
+            self.set_reactive(RailList.cursor, max(0, self.cursor - gone))
+            self.scroll_to(y=max(0, self.scroll_offset.y - gone), animate=False, force=True)
+        self.recount(follow=follows)
+
     def recount(self, follow: bool = False) -> None:
         """The history has another number of lines."""
+        self._rails_of.clear()
         lines, ready = self.history.lines, len(self.step.ready)
         count = lines + ready
         at_next = follow or (self._follows and self.cursor != lines)
@@ -78,6 +98,12 @@ class RailList(RowList):
         self.move_to(min(self.history.lines, max(0, self.count - 1)))
         self._look_around()
 
+    def select_ready(self, node: str) -> None:
+        """The cursor to a node that is ready; it stays where it is if the node is not."""
+        index = next((i for i, each in enumerate(self.step.ready) if each.activation.node == node), None)
+        if index is not None:
+            self.move_to(self.history.lines + index)
+
     # What a line is.
 
     def executed_at(self, line: int) -> RowView | None:
@@ -106,18 +132,60 @@ class RailList(RowList):
 
     # Drawing.
 
+    def show_changes(self) -> None:
+        self.refresh_changed()
+
+    def draw_for(self) -> tuple[Any, ...]:
+        return self._palette_of(), self._digits, self.history.devices
+
+    def row_looks(self, index: int) -> Any:
+        history = self.history
+        if index < history.lines:
+            row = history.row(index)
+            if row is None:
+                return history.first_row
+            return row, history.cells(index), row.node in self._broken
+        ready = self.step.ready[index - history.lines]
+        return ready, self._coming(ready), self.step.error
+
+    def _coming(self, ready: Ready) -> Sequence[Cell]:
+        """The rails beside what is ready."""
+        here = ready.activation.frame, ready.activation.device
+        known = self._rails_of.get(here)
+        if known is None:
+            known = self._rails_of[here] = self.history.coming(*here)
+        return known
+
+    @property
+    def _digits(self) -> int:
+        return max(2, len(str(self.history.executed)))
+
     def _line(self, index: int, width: int) -> Line:
-        palette = self._palette_of()
-        digits = max(2, len(str(self.history.executed)))
+        palette, digits, devices = self._palette_of(), self._digits, len(self.history.devices)
         if index < self.history.lines:
             row = self.history.row(index)
             if row is None:
                 return draw_unknown(index + self.history.first_row, palette, width, digits)
             cells = self.history.cells(index)
             return draw_executed(
-                row, cells, palette, width, digits=digits, breakpoint=row.node in self._broken
+                row,
+                cells,
+                palette,
+                width,
+                digits=digits,
+                breakpoint=row.node in self._broken,
+                devices=devices,
             )
         ready = self.step.ready[index - self.history.lines]
-        here = ready.activation
-        cells = self.history.coming(here.frame, here.device)
-        return draw_coming(ready, cells, palette, width, digits=digits, error=self.step.error)
+        cells = self._coming(ready)
+        device = self.history.number_of(ready.activation.device)
+        return draw_coming(
+            ready,
+            cells,
+            palette,
+            width,
+            digits=digits,
+            error=self.step.error,
+            devices=devices,
+            device=device,
+        )

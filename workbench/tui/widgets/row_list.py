@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any, Self
 
 from rich.style import Style
 from textual import events
@@ -14,7 +15,7 @@ from textual.strip import Strip
 
 from viz.cells import Line, over
 from workbench.tui.actions import Performer, bindings
-from workbench.tui.widgets.strips import QuietStrips, strip_of
+from workbench.tui.widgets.strips import QuietStrips, base_style, strip_of
 
 DrawRow = Callable[[int, int], Line]
 
@@ -33,7 +34,9 @@ class RowList(Performer, QuietStrips, ScrollView, can_focus=True):
     }
     """
 
-    cursor: reactive[int] = reactive(0, repaint=True)
+    cursor: reactive[int] = reactive(0, repaint=False)
+    keeps_lines = True
+    _looks = 0  # grows when all rows may look different
 
     class Highlighted(Message):
         """The cursor is on another row."""
@@ -71,18 +74,48 @@ class RowList(Performer, QuietStrips, ScrollView, can_focus=True):
         self.extend(Size(self.size.width, count))
         wanted = self.cursor if cursor is None else cursor
         self.set_reactive(RowList.cursor, max(0, min(wanted, count - 1)))
-        self.refresh()
+        self.show_changes()
         if cursor is not None:
             self.show_row(self.cursor)
 
     def set_empty(self, text: str) -> None:
         """What to say while there is no row."""
-        self._empty = text
-        self.refresh()
+        if text != self._empty:
+            self._empty = text
+            if not self.count:
+                self.redraw()
 
     def redraw(self) -> None:
         """The rows look different now."""
         self.refresh()
+
+    def refresh(
+        self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False
+    ) -> Self:
+        if not regions:
+            self._looks += 1
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+
+    def show_changes(self) -> None:
+        """Draw what may look different: all rows, unless it is known of each what it shows (`row_looks`)."""
+        self.redraw()
+
+    def row_looks(self, index: int) -> Any:
+        """What the looks of a row depend on."""
+        return self._looks
+
+    def line_key(self, y: int) -> tuple[Hashable, Any]:
+        index = y + self.scroll_offset.y
+        if index >= self.count:
+            return ("none", y), (self.count, self._empty, self._looks)
+        return index, (self.row_looks(index), index == self.cursor and (self.has_focus, self._looks))
+
+    def watch_cursor(self, old: int, new: int) -> None:
+        width, height = self.size
+        top = self.scroll_offset.y
+        rows = {index - top for index in (old, new) if 0 <= index - top < height}
+        if rows:
+            self.refresh(*(Region(0, row, width, 1) for row in rows))
 
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
@@ -93,17 +126,21 @@ class RowList(Performer, QuietStrips, ScrollView, can_focus=True):
                 lines = self._empty.splitlines()
                 if y < len(lines):
                     line = [(" " + lines[y], Style.from_color(self.styles.color.rich_color))]
-            return strip_of(line, width, style=self.rich_style)
+            return strip_of(line, width, style=base_style(self))
         line = self._draw(index, width)
         if index == self.cursor:
             name = "row-list--cursor" if self.has_focus else "row-list--blurred"
             style = self.get_component_rich_style(name, partial=True)
-            return strip_of(over(line, style), width, style=self.rich_style + style)
-        return strip_of(line, width, style=self.rich_style)
+            return strip_of(over(line, style), width, style=base_style(self) + style)
+        return strip_of(line, width, style=base_style(self))
 
     def watch_has_focus(self, focused: bool) -> None:
         super().watch_has_focus(focused)
-        self.refresh()
+        self.watch_cursor(self.cursor, self.cursor)
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._looks += 1
 
     def on_resize(self) -> None:
         self.extend(Size(self.size.width, self.count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from textual import events
 from textual.message import Message
@@ -12,7 +13,7 @@ from textual.widget import Widget
 from viz.draw_scrubber import Scrub, bar_room, draw_scrubber
 from viz.palette import Palette
 from workbench.tui.actions import Performer, bindings
-from workbench.tui.widgets.strips import strip_of
+from workbench.tui.widgets.strips import base_style, strip_of
 
 
 class Scrubber(Performer, Widget, can_focus=True):
@@ -46,7 +47,13 @@ class Scrubber(Performer, Widget, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         line = draw_scrubber(self.scrub, self._palette_of(), self.size.width, self.has_focus)
-        return strip_of(line, self.size.width, style=self.rich_style)
+        return strip_of(line, self.size.width, style=base_style(self))
+
+    def ran_on(self, executed: int, first: int) -> None:
+        """The step runs, and is so far."""
+        if not self._dragging:
+            self.scrub = replace(self.scrub, executed=executed, future=0, first=first)
+            self.refresh()
 
     # Moving.
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+from textual.message import Message
 
 from viz import format as fmt
 from viz.cells import Drawing, Hit, Line, Page, wrap
 from viz.draw_breaks import draw_breaks
 from viz.draw_flow import draw_frame_facts, draw_frames, draw_resources, draw_way
 from viz.draw_reasoning import Answer, draw_reasoning
+from viz.draw_schedule import DRAWERS
 from viz.draw_step import draw_source, draw_waiting
 from viz.palette import Palette
+from viz.schedule_model import ExplorationView, PairView, RaceList, ShownRace
 from viz.step_model import Source, StepView
 from workbench.tui.actions import bindings
 from workbench.tui.widgets.drawing_view import DrawingView
@@ -21,6 +26,57 @@ _LEAST = 16  # cells that are drawn for before there is a width
 NO_ANSWER = (
     "Nothing was asked yet: a asks about the selected node, and R, N and X about races, NaNs and schedules."
 )
+
+
+Told = Answer | RaceList | ShownRace | ExplorationView | PairView
+
+
+class AnswerRows(DrawnRows):
+    """An answer; what its keys are for is asked for with `Wanted`."""
+
+    BINDINGS = bindings("answer")
+
+    class Wanted(Message):
+        """`what` ("both", "replay", "first", "second", "node", "before") is wanted of a row.
+
+        `key` is what the row leads to, `head` the race, order or outcome that it is a part of, None if of none.
+        """
+
+        def __init__(self, what: str, key: Any, head: tuple[str, int] | None) -> None:
+            super().__init__()
+            self.what = what
+            self.key = key
+            self.head = head
+
+    _HEADS = ("race", "order", "outcome")
+
+    def want(self, what: str) -> None:
+        """Say that something is wanted of the row under the cursor."""
+        self.post_message(self.Wanted(what, self.key_at(self.cursor), self.head))
+
+    def show(self, drawing: Drawing, *, home: bool = False) -> None:
+        """Show another drawing; `home` puts the cursor on the first line that leads somewhere."""
+        super().show(drawing, home=home)
+        if home and drawing.hits:
+            self.move_to(min(hit.row for hit in drawing.hits))
+            self.call_after_refresh(self._to_top)
+
+    def _to_top(self) -> None:
+        """What stands above the first line that leads somewhere belongs to it."""
+        self.scroll_to(0, 0, animate=False, force=True)
+        self.show_row(self.cursor)
+
+    @property
+    def head(self) -> tuple[str, int] | None:
+        """What the row under the cursor is a part of; above all of them, the first."""
+        heads = [
+            (hit.row, hit.key)
+            for hit in self.drawing.hits
+            if isinstance(hit.key, tuple) and hit.key[0] in self._HEADS
+        ]
+        above = [key for row, key in heads if row <= self.cursor]
+        found = above[-1] if above else heads[0][1] if heads else None
+        return (found[0], found[1]) if found is not None else None
 
 
 class BreakRows(DrawnRows):
@@ -57,11 +113,10 @@ class StepTabs(Tabs):
     ) -> None:
         self.waiting, self.source_view = DrawingView(), DrawingView()
         self.breaks = BreakRows(switch, delete)
-        self.flow: dict[str, DrawnRows] = {
-            name: DrawnRows() for name in ("frames", "stacks", "why", "answer")
-        }
+        self.flow: dict[str, DrawnRows] = {name: DrawnRows() for name in ("frames", "stacks", "why")}
+        self.flow["answer"] = AnswerRows()
         self.source: Source | None = None
-        self.answer: Answer | None = None
+        self.answer: Told | None = None
         super().__init__(
             Tab("waiting", "", self.waiting),
             Tab("frames", "f", self.flow["frames"]),
@@ -96,9 +151,9 @@ class StepTabs(Tabs):
         )
 
 
-def _answer(answer: Answer | None, palette: Palette, width: int) -> Drawing:
+def _answer(answer: Told | None, palette: Palette, width: int) -> Drawing:
     if answer is not None:
-        return draw_reasoning(answer, palette, width)
+        return DRAWERS.get(type(answer), draw_reasoning)(answer, palette, width)
     page = Page(width)
     for line in wrap(NO_ANSWER, width - 2):
         page.add((f" {line}", palette.dim))

@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from viz.cells import Drawing, Hit, Line, line_width
 from viz.palette import Palette
-from workbench.tui.widgets.strips import strip_of
+from workbench.tui.widgets.strips import base_style, strip_of
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class TabTitle(Widget):
 
         assert isinstance(self.app, WorkbenchApp)
         self._drawing = self._tabs.draw_title(self.app.palette, self.size.width)
-        return strip_of(list(self._drawing.lines[0]), self.size.width, style=self.rich_style)
+        return strip_of(list(self._drawing.lines[0]), self.size.width, style=base_style(self))
 
     def on_click(self, event: events.Click) -> None:
         name = self._drawing.at(event.x, event.y)
