@@ -13,7 +13,7 @@ from schedules import Shuffled, driven_by
 import engine as tf
 from engine.op.registry import lookup
 from engine.runtime.resources import ResourceManager
-from engine.runtime.state import ExecutorState
+from engine.runtime.state import BEGAN, ExecutorState
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 BUGS: dict[str, Plant] = {}
@@ -73,15 +73,16 @@ def an_undone_step_leaves_its_variables(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def an_undone_frame_keeps_its_newest_iteration(patch: pytest.MonkeyPatch) -> None:
-    right = ExecutorState._set
+    right = ExecutorState._undo_one
 
-    def set_(self: Any, target: Any, name: str, value: Any) -> None:
-        if name == "count":
-            target.count = value
-        else:
-            right(self, target, name, value)
+    def undo_one(self: Any, activation: Any, what: int, *rest: Any) -> None:
+        counts = [(frame, frame.count) for frame in self.frames.values()]
+        right(self, activation, what, *rest)
+        if what == BEGAN:
+            for frame, count in counts:
+                frame.count = count
 
-    patch.setattr(ExecutorState, "_set", set_)
+    patch.setattr(ExecutorState, "_undo_one", undo_one)
 
 
 @bug

@@ -661,19 +661,17 @@ def test_one_frame_runs_once_at_a_time() -> None:
     def work() -> None:
         try:
             frame.run(check=check)
-        except KeyboardInterrupt as error:
+        except BaseException as error:
+            stop.set()
             ended.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
     assert running.wait(60)
-    try:
-        with pytest.raises(InternalError, match="twice"):
-            frame.run(check=lambda: pytest.fail("it ran twice"))
-    finally:
-        stop.set()
-        thread.join(60)
-    assert ended
+    work()  # whichever of the two finds the other in the machine
+    thread.join(60)
+    assert sorted(type(error).__name__ for error in ended) == ["InternalError", "KeyboardInterrupt"]
+    assert any("twice" in str(error) for error in ended)
 
 
 def test_arrays_live_as_long_as_they_are_bound() -> None:
