@@ -143,14 +143,14 @@ def check_every_point(program: Program, seed: int, spread: bool, chooses: bool, 
 
 
 @given(programs(), st.integers(0, 1 << 30), st.booleans(), st.booleans())
-@settings(max_examples=3)
+@settings(max_examples=12)
 def test_random_programs_are_the_same_at_every_point_of_every_run(
     program: Program, seed: int, spread: bool, chooses: bool
 ) -> None:
     check_every_point(program, seed, spread, chooses, 25)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @given(programs(), st.integers(0, 1 << 30), st.booleans(), st.booleans())
 @settings(max_examples=30)
 def test_many_random_programs_are_the_same_at_every_point_of_every_run(

@@ -257,7 +257,7 @@ class StepCommands(StepLooking):
 
     def show_in_graph(self, node: str) -> None:
         """Show a node in the graph, if one is recorded."""
-        if self.workbench.stage is None:
+        if self.workbench.opened is None:
             self.app.notify(
                 "no graph is recorded beside the stepping: workbench step --trace times SCRIPT", timeout=5
             )
