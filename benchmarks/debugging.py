@@ -1,9 +1,10 @@
 """What a debugger costs: python benchmarks/debugging.py [--rounds N]
 
-For a chain of small operations, for a loop with a scalar counter, for a loop in a loop, and for steps of 20,000 and 100,000
-executions: CPU time a node under the interpreter, and under a debugger that is attached and lets the step run (command `c`, no
-breakpoints), the best of N rounds that alternate; then how long it takes to take 10,000 executions of a loop back, and to execute
-them again; and the memory that a history of 100,000 executions takes, and how long who pauses such a step waits for a picture.
+For a chain of small operations, for a loop with a scalar counter, for a loop in a loop, for steps of 20,000 and 100,000 executions,
+and for a training step of some 40 nodes (where beginning and keeping each step is what counts): CPU time a node under the interpreter,
+and under a debugger that is attached and lets the step run (command `c`, no breakpoints), the best of N rounds that alternate.  Then
+how long it takes to take 10,000 executions of a loop back, and to execute them again; the memory that a history of 100,000 executions
+takes; and how long who pauses such a step waits for a picture.
 """
 
 from __future__ import annotations
@@ -92,6 +93,14 @@ def nested(outer: int, inner: int) -> Any:
         return tf.add(i, 1), total
 
     return tf.while_loop(lambda i, _: tf.less(i, outer), body, [0, 0])
+
+
+def training() -> Any:
+    """A step of a small network with two layers."""
+    x = tf.ones([8, 4])
+    w, v = tf.Variable(tf.ones([4, 5])), tf.Variable(tf.ones([5, 3]))
+    loss = tf.reduce_mean(tf.square(tf.matmul(tf.nn.relu(tf.matmul(x, w)), v)))
+    return loss, tf.train.MomentumOptimizer(1e-4, 0.9).minimize(loss)
 
 
 def free(session: Any, name: str, fetch: Any, feed: dict[Any, Any], rounds: int) -> None:
@@ -227,6 +236,9 @@ def main() -> None:
     free(session, "nested", nested(12, 8), {}, rounds)
     for executions, most in ROUNDS.items():
         free(session, "long", counter(executions // 10), {}, min(rounds, most))
+    steps = training()
+    session.run(tf.global_variables_initializer())
+    free(session, "training", steps, {}, rounds)
     moves(session)
     pausing(session)
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from engine.runtime.resources import Resource
+from engine.runtime.program import Item
+from engine.runtime.resources import STEP, Resource
 from engine.runtime.state import DEAD, Activation
+from engine.types.site import Frame
 from workbench.debugger import source
 from workbench.debugger.frame_notes import path
 from workbench.debugger.last_outputs import LastOutputs, last_outputs, writes_of
@@ -30,17 +32,40 @@ WATCHED = 64 << 20  # bytes up to which a watched or fetched tensor is
 
 
 class Written(NamedTuple):
-    """The last change of a resource in an earlier step."""
+    """The last change of a resource in an earlier step: by which node, and in which iterations (`place`)."""
 
     session: int
     step: int
     row: int
-    node: str
-    type: str
+    item: Item
     place: str
     kind: str
-    line: str
-    code: str
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self.item.name
+
+    @property
+    def type(self) -> str:
+        """The node's op type."""
+        return self.item.node.type
+
+    @property
+    def line(self) -> str:
+        """Where the node was made: ``script.py:12``."""
+        return source.short_place(self._user)
+
+    @property
+    def code(self) -> str:
+        """The text of that line."""
+        user = self._user
+        return user.source[:80] if user is not None else ""
+
+    @property
+    def _user(self) -> Frame | None:
+        site = self.item.node.site
+        return site.user if site is not None else None
 
 
 @dataclass(frozen=True)
@@ -156,22 +181,13 @@ class Past:
         last: dict[Resource, tuple[int, Activation, str]] = {}
         for row, at, writes in writes_of(stepping):
             for write in writes:
-                if not write.resource.container.startswith("_step_"):
+                if not write.resource.container.startswith(STEP):
                     last[write.resource] = (row, at, write.kind)
         before: dict[Resource, Written | None] = {}
         for resource, (row, at, kind) in last.items():
             before[resource] = self._writers.get(resource)
-            user = at.item.node.site.user if at.item.node.site is not None else None
             self._writers[resource] = Written(
-                session,
-                number,
-                row,
-                at.name,
-                at.item.node.type,
-                path(at.frame, at.iteration),
-                kind,
-                source.short_place(user),
-                user.source[:80] if user is not None else "",
+                session, number, row, at.item, path(at.frame, at.iteration), kind
             )
         return before
 
