@@ -1,10 +1,11 @@
 """What a debugger costs: python benchmarks/debugging.py [--rounds N]
 
-For a chain of small operations, for a loop with a scalar counter, for a loop in a loop, for steps of 20,000 and 100,000 executions,
-and for a training step of some 40 nodes (where beginning and keeping each step is what counts): CPU time a node under the interpreter,
-and under a debugger that is attached and lets the step run (command `c`, no breakpoints), the best of N rounds that alternate.  Then
-how long it takes to take 10,000 executions of a loop back, and to execute them again; the memory that a history of 100,000 executions
-takes; and how long who pauses such a step waits for a picture.
+For a chain of small operations, a loop with a scalar counter, a loop in a loop, steps of 20,000 and 100,000 executions, and
+a training step of some 40 nodes (where beginning and keeping each step is what counts): CPU time a node as interpreted, and under
+a debugger that is attached and lets the step run (command `c`, no breakpoints), the best of N rounds that alternate.
+
+Then how long it takes to take 10,000 executions of a loop back, and to execute them again; the memory that a history of 100,000
+executions takes; and how long who pauses such a step waits for a picture.
 """
 
 from __future__ import annotations

@@ -73,11 +73,13 @@ with tf.Session() as session:
     session.run(out)
 """
 
-# kind: the keys that are pressed in turn
+HOME = b"\x1b[H"
+
+# kind: the keys that are pressed in turn.  From the top on down, since what a running step lets go of is the oldest.
 LOOKING = {
-    "line": (b"\x1b[A", b"\x1b[A", b"\x1b[A", b"\x1b[B"),
-    "page": (b"\x1b[5~", b"\x1b[5~", b"\x1b[5~", b"\x1b[6~"),
-    "far": (b"\x1b[H", b"\x1b[F"),
+    "line": (b"\x1b[B", b"\x1b[B", b"\x1b[B", b"\x1b[A"),
+    "page": (b"\x1b[6~", b"\x1b[6~", b"\x1b[6~", b"\x1b[5~"),
+    "far": (b"\x1b[F", HOME),
     "tab": (b"f", b"t", b"B", b"A", b"l", b"f"),
     "bar": (b"{", b"}"),
 }
@@ -216,6 +218,9 @@ def measure(terminal: Terminal, kinds: dict[str, Sequence[bytes]], presses: int)
     """Press the keys of each kind in turn."""
     found = {kind: Times() for kind in kinds}
     for kind, keys in kinds.items():
+        if kind in ("line", "page", "far"):
+            terminal.write(HOME)
+            terminal.rest(0.3, 1.0)
         for number in range(presses):
             terminal.press(keys[number % len(keys)], found[kind])
             time.sleep(random.uniform(0.0, 0.1))
