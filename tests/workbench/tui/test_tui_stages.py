@@ -103,10 +103,10 @@ async def test_two_stages_laid_over_each_other(
         await until(pilot, ["now in", "merged"])
         if size[0] > 100:
             await until(pilot, ["part of 'first/h'", "test_tui_stages.py:"])
-        legend = next(row for row in screen(app) if "added" in row)
-        assert all(
-            f"{change.value}{view.diff.counts[change]} {change.word}" in legend for change in view.diff.counts
-        )
+        counts = {f"{change.value}{count}": change.word for change, count in view.diff.counts.items()}
+        (legend,) = [row for row in screen(app) if all(mark in row for mark in counts)]
+        if size[0] < 100:  # beside the node's card there is no room for words
+            assert all(f"{mark} {word}" in legend for mark, word in counts.items())
 
 
 @pytest.mark.parametrize("size", SIZES)
