@@ -92,6 +92,7 @@ def test_a_node_a_tensor_and_a_control_input_are_read_alike(command: str) -> Non
     ("expression", "shown"),
     [
         ('tensor("total").sum()', "10.0"),
+        ("halves:1[0]", "6.0"),
         ('tensor("halves:1") * 2', "float32[1]\n[12.]"),
         ('var("w") + 1, in0.shape', "8.0\n(1,)"),
         ("in0 * in1", "float32[1]\n[24.]"),

@@ -34,6 +34,7 @@ _ELSEWHERE = ("history", "log")  # what is listed by commands of that name, too
 MAX_PRINT = 20_000  # characters of a tensor printed with `p`
 PRINT_WHOLE = 1_000  # elements up to which `p` prints all
 _NAMED = re.compile(r"\^?[A-Za-z0-9_.][\w.\\/>-]*(:[\w-]*)?")
+_SLICED = re.compile(r"([A-Za-z0-9_.][\w.\\/>-]*)((?::\d+)?)(\[.*\])")
 
 
 def stepping_of(debugger: Debugger) -> Stepping:
@@ -52,7 +53,7 @@ def print_tensor(debugger: Debugger, rest: str) -> Answer:
             "which tensor? p NODE prints all outputs of a node, p NODE:0 the first, p EXPRESSION what it comes to"
         )
     if node_name(rest) not in stepping.step.program.by_name:
-        expression = _as_expression(rest)
+        expression = _as_expression(_of_tensor(stepping, rest))
         if expression is not None:
             return _print_expression(stepping, expression)
     item, slot, chosen = output_of(stepping, rest)
@@ -79,6 +80,14 @@ def _as_expression(text: str) -> Expression | None:
         if _NAMED.fullmatch(text):
             return None
         raise
+
+
+def _of_tensor(stepping: Stepping, rest: str) -> str:
+    """``add:0[0, :3]`` as an expression, where that is a node's name; anything else as it is."""
+    found = _SLICED.fullmatch(rest)
+    if found is None or found[1] not in stepping.step.program.by_name:
+        return rest
+    return f'tensor("{found[1]}{found[2]}"){found[3]}'
 
 
 def _print_expression(stepping: Stepping, expression: Expression) -> Answer:
@@ -300,7 +309,7 @@ COMMANDS = (
         "p",
         ("print",),
         "TENSOR | EXPRESSION",
-        "print the latest value of TENSOR (add:0), or of all outputs of a node. "
+        "print the latest value of TENSOR (add:0), a part of it (add:0[0, :3]), or all outputs of a node. "
         'EXPRESSION is one as conditions have it: p abs(tensor("loss:0")).max(), p var("w").mean(axis=0), p in0.shape of the '
         "next node, p x[:, 0] of the last one.",
         print_tensor,
