@@ -8,12 +8,10 @@ ends; a loop that follows a write begins another segment, so that nobody waits f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.passes.stage import StageNode
 from engine.runtime.plan.draft import Draft
 from engine.runtime.plan.ir import (
     Block,
@@ -32,11 +30,10 @@ from engine.runtime.plan.ir import (
 from engine.runtime.plan.lower_flow import Instructions
 from engine.runtime.plan.lower_ops import EARLY
 from engine.runtime.plan.native_state import MAKERS, Handle
-from engine.runtime.plan.recording import MARKS, Home, NotRecordable, Recorder
+from engine.runtime.plan.recording import MARKS, Home, NotRecordable
 
 if TYPE_CHECKING:
     from engine.native.layout import View
-    from engine.runtime.executable import Executable
 
 _WORTH = 4  # steps: fewer are as fast in Python,
 _LARGE = 1 << 15  # unless one makes so many elements
@@ -45,18 +42,11 @@ _LARGE = 1 << 15  # unless one makes so many elements
 class Lowering(Instructions):
     """Rewrites a linear program; `nodes` have the shapes of this specialisation."""
 
-    def __init__(
-        self,
-        linear: Linear,
-        executable: Executable,
-        nodes: Mapping[str, StageNode],
-        exact: bool,
-        threads: int = 0,
-    ) -> None:
-        super().__init__(linear, executable, nodes, exact, threads)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.readers: dict[int, set[int]] = {}
         self.flagged: dict[int, set[int]] = {}  # of flags, the instructions that deal with them
-        for each in linear.walk():
+        for each in self.linear.walk():
             for value in reads(each):
                 self.readers.setdefault(value, set()).add(id(each))
             flag = each.flag if isinstance(each, Move | Lower) else -1
@@ -76,7 +66,7 @@ class Lowering(Instructions):
 
     def _block(self, block: Block) -> Block:
         made = Block()
-        self._draft = Draft(Recorder(self.exact, self.threads))
+        self._draft = self._new_draft()
         for each in block.code:
             if isinstance(each, Compute) and (each.item.node.type in EARLY or self._comes_before(each)):
                 made.code.append(each)
@@ -188,7 +178,7 @@ class Lowering(Instructions):
 
     def _close(self, made: Block) -> None:
         """Put what the draft has into `made`: as a segment, or as it was where that would not pay."""
-        draft, self._draft = self._draft, Draft(Recorder(self.exact, self.threads))
+        draft, self._draft = self._draft, self._new_draft()
         steps = sum(step.kind not in ("place", "loop", "end", *MARKS) for step in draft.recorder.steps)
         heavy = draft.loops or any(step.kind == "call" for step in draft.recorder.steps)
         if not self.exact and not heavy:  # a fused kernel of one function, even, is faster than NumPy's

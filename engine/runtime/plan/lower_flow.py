@@ -6,38 +6,31 @@ but for the time at which the segment's first run of instructions begins, which 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.passes.stage import StageNode
-from engine.runtime.plan.ir import Block, Branch, Compute, Instruction, Linear, Loop, Lower, Move, Pass
+from engine.runtime.plan.ir import Block, Branch, Compute, Instruction, Loop, Lower, Move, Pass
 from engine.runtime.plan.lower_ops import Ops
 from engine.runtime.plan.python import stamped
 from engine.runtime.plan.recording import NotRecordable
 
 if TYPE_CHECKING:
     from engine.native.layout import View
-    from engine.runtime.executable import Executable
 
 
 class Instructions(Ops):
     """Puts instructions into a draft, those with blocks included."""
 
-    def __init__(
-        self,
-        linear: Linear,
-        executable: Executable,
-        nodes: Mapping[str, StageNode],
-        exact: bool,
-        threads: int = 0,
-    ) -> None:
-        super().__init__(linear, executable, nodes, exact, threads)
-        self.moves: dict[int, list[int]] = {}  # of what a Merge gives, its Moves in the order of the text
-        for each in linear.walk():
+    @cached_property
+    def moves(self) -> dict[int, list[int]]:
+        """Of what a Merge gives, its Moves in the order of the text."""
+        found: dict[int, list[int]] = {}
+        for each in self.linear.walk():
             if isinstance(each, Move):
-                self.moves.setdefault(each.target, []).append(id(each))
+                found.setdefault(each.target, []).append(id(each))
+        return found
 
     def _lower(self, each: Instruction) -> None:
         if isinstance(each, Pass):

@@ -7,6 +7,7 @@ stack or an array of tensors (`native_state`).  What cannot be done raises: the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,25 +43,23 @@ _KINDS = {  # what the kernels of updates call their writes
 }
 
 
+@dataclass(eq=False, repr=False)
 class Ops:
     """Puts ops into a draft; `nodes` have the shapes of this specialisation."""
 
-    def __init__(
-        self,
-        linear: Linear,
-        executable: Executable,
-        nodes: Mapping[str, StageNode],
-        exact: bool,
-        threads: int = 0,
-    ) -> None:
-        self.linear = linear
-        self.executable = executable
-        self.nodes = nodes
-        self.exact = exact
-        self.threads = threads
+    linear: Linear
+    executable: Executable
+    nodes: Mapping[str, StageNode]
+    exact: bool
+    threads: int = 0
+
+    def __post_init__(self) -> None:
         self._inside = 0  # branches and loops around what is being lowered
         self._apart: set[int] = set()  # makers of handles that are needed outside of their segment
-        self._draft: Draft = Draft(Recorder(exact, threads))
+        self._draft: Draft = self._new_draft()
+
+    def _new_draft(self) -> Draft:
+        return Draft(Recorder(self.exact, self.threads))
 
     # Operands.
 
