@@ -17,8 +17,6 @@ from engine.passes.views import view
 from engine.types import errors
 
 Rule = Callable[[Stage], Iterator[str]]
-
-
 _sound: weakref.WeakSet[Stage] = weakref.WeakSet()  # stages in which `check` found nothing wrong
 
 
@@ -27,13 +25,12 @@ def check(stage: Stage) -> None:
     if stage in _sound:
         return
     found = problems(stage)
-    if not found:
-        _sound.add(stage)
     if found:
         more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
         raise errors.InternalError(
             None, None, f"Stage '{stage.name}' is broken{more}: " + "; ".join(found[:5])
         )
+    _sound.add(stage)
 
 
 def problems(stage: Stage) -> list[str]:

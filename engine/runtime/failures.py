@@ -79,21 +79,18 @@ def check_outputs(node: StageNode, outputs: Sequence[Any]) -> None:
 
     Install as `engine.runtime.step.checker` to have it around every kernel; the tests do.
     """
-    for value, dtype, shape in zip(outputs, node.output_dtypes, node.output_shapes, strict=False):
-        if value is not DEAD and (
-            getattr(value, "dtype", None) != dtype.np_dtype or shape.dims_or_none not in (None, value.shape)
-        ):
-            break  # a shape known in part, a resource, or a mistake
-    else:
-        if len(outputs) == len(node.output_dtypes):
-            return
     problem = ""
     if len(outputs) != len(node.output_dtypes):
         problem = f"gave {len(outputs)} outputs, not {len(node.output_dtypes)}"
     for i, (value, dtype, shape) in enumerate(
         zip(outputs, node.output_dtypes, node.output_shapes, strict=False)
     ):
-        if value is DEAD or dtype._is_ref_dtype or dtype.name in ("resource", "variant"):
+        if value is DEAD or (
+            getattr(value, "dtype", None) == dtype.np_dtype and shape.dims_or_none in (None, value.shape)
+        ):
+            continue
+        # A shape that is known in part, a resource, or a mistake.
+        if dtype._is_ref_dtype or dtype.name in ("resource", "variant"):
             continue
         if not hasattr(value, "dtype"):
             problem = f"gave a {type(value).__name__} as output {i}, not an array"
