@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.runtime.resources import STEP
+
 if TYPE_CHECKING:
     from engine.passes.stage import StageNode
     from engine.runtime.resources import Resource, ResourceManager, TensorArray, Write
@@ -28,7 +30,7 @@ class StepContext:
 
     @property
     def container(self) -> str:
-        return f"_step_{self.id}"
+        return f"{STEP}{self.id}"
 
 
 class KernelContext:

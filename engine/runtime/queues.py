@@ -148,10 +148,7 @@ class Waits:
     def allowed(self, events: int) -> list[Activation]:
         """Those that wait no more, since their queues allow them to go on."""
         found = [each for each, blocked in self.parked.items() if blocked.queue.allows(blocked)]
-        if found:
-            self._note(events)
-            for each in found:
-                del self.parked[each]
+        self.let_go(found, events)
         return found
 
     def let_go(self, activations: Iterable[Activation], events: int) -> None:

@@ -81,14 +81,13 @@ class StepRun:
         self.blocked, self._tried = (
             self.waits.parked,
             self.waits.tried,
-        )  # what waits for a queue, and what had to
+        )  # the same objects, as long as there are any
         # For each event in the state's journal what was written to resources with it; and how many are no longer there.
         self.written: list[Sequence[Write]] | None = [] if record else None
         self.overrides: list[int] = []  # the numbers of the changes that were made from outside, in order
         self._forgotten = 0
-        self.half_done: Sequence[
-            Write
-        ] = ()  # what the last execution wrote before it failed, if made with `record`
+        # What the last execution wrote before it failed, if made with `record`.
+        self.half_done: Sequence[Write] = ()
 
     @property
     def ready(self) -> list[Activation]:
