@@ -26,10 +26,10 @@ from engine.observe import (
     Transfer,
     Value,
 )
+from engine.runtime.frames import DEAD, Activation, Change, Delivered
 from engine.runtime.health import ArrayHealth, measure
 from engine.runtime.interrupts import Held
 from engine.runtime.resources import NO_KEY, Resource, Stack, Write
-from engine.runtime.state import DEAD, Activation, Change, Delivered
 
 if TYPE_CHECKING:
     from engine.device.device import Device

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from engine.passes.stage import StageNode
+from engine.runtime.frames import ABSENT, Activation, Frame
 from engine.runtime.program import EXIT, MERGE, RECV, SEND, Item
-from engine.runtime.state import ABSENT, Activation, Frame
 from engine.types import errors
 
 if TYPE_CHECKING:

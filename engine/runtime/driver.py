@@ -11,7 +11,7 @@ from typing import Protocol
 
 from engine.op.queues import Blocked
 from engine.runtime.executable import Executable
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from engine.runtime.step import Outcome, StepRun
 
 __all__ = ["Driver", "Executable", "Outcome", "Sequential", "StepRun", "install", "installed", "uninstall"]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from engine.op.fused_program import StepFailed
 from engine.passes.stage import StageNode
-from engine.runtime.state import DEAD
+from engine.runtime.frames import DEAD
 from engine.types import errors
 from engine.types.site import Site
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.op.queues import Blocked
 from engine.runtime import costs
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from engine.runtime.step import Outcome, StepRun
 
 _QUEUE_SECONDS = 0.002  # between two looks at the queues that a step waits for

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from engine.op.queues import Blocked, QueueOptions
+from engine.runtime.frames import Activation
 from engine.runtime.resources import Resource, Write
-from engine.runtime.state import Activation
 
 Element = tuple[Any, ...]  # an array a component
 

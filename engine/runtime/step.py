@@ -15,10 +15,11 @@ from engine.runtime.collector import Collector
 from engine.runtime.context import StepContext
 from engine.runtime.executable import Executable
 from engine.runtime.failures import about_shapes, explain, in_fused
+from engine.runtime.frames import ABSENT, DEAD, Activation, Finished, Instructions
 from engine.runtime.program import MERGE, RECV, SEND, Item
 from engine.runtime.queues import Waits, wait
 from engine.runtime.resources import ResourceManager, Write
-from engine.runtime.state import ABSENT, DEAD, Activation, ExecutorState, Finished, Instructions
+from engine.runtime.state import ExecutorState
 from engine.runtime.transfers import Transfers
 from engine.types import errors
 

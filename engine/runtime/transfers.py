@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from engine.runtime.frames import DEAD, Activation
 from engine.runtime.program import RECV
 from engine.runtime.rendezvous import Parcel, Rendezvous
 from engine.runtime.resources import ResourceManager, Write
-from engine.runtime.state import DEAD, Activation
 from engine.types import errors
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from schedules import Shuffled, driven_by
 
 import engine as tf
 from engine.op.registry import lookup
+from engine.runtime.journal import BEGAN
 from engine.runtime.resources import ResourceManager
-from engine.runtime.state import BEGAN, ExecutorState
+from engine.runtime.state import ExecutorState
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 BUGS: dict[str, Plant] = {}

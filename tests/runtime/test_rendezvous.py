@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import PATIENCE
 
+from engine.runtime.frames import DEAD
 from engine.runtime.rendezvous import Parcel, Rendezvous, make_key
 from engine.runtime.resources import ResourceManager, Write
-from engine.runtime.state import DEAD
 from engine.types import errors
 
 KEYS = [make_key("a", 1, "b", f"edge_{i}_x") + "0:0" for i in range(4)]

@@ -18,8 +18,9 @@ import engine as tf
 from engine.observe import FrameChange
 from engine.runtime.context import StepContext
 from engine.runtime.driver import Executable, StepRun
+from engine.runtime.frames import ABSENT, DEAD, Activation, Finished
 from engine.runtime.resources import ResourceManager
-from engine.runtime.state import ABSENT, DEAD, Activation, ExecutorState, Finished
+from engine.runtime.state import ExecutorState
 from engine.types import errors
 
 

@@ -19,8 +19,8 @@ from engine.passes.stage import Stage
 from engine.runtime import driver as drivers
 from engine.runtime.context import StepContext
 from engine.runtime.executable import Executable
+from engine.runtime.frames import Finished
 from engine.runtime.resources import ResourceManager
-from engine.runtime.state import Finished
 from engine.runtime.step import StepRun
 
 

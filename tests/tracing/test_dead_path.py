@@ -12,8 +12,8 @@ import engine as tf
 import tracing
 from engine.runtime.context import StepContext
 from engine.runtime.driver import Executable, StepRun
+from engine.runtime.frames import DEAD
 from engine.runtime.resources import ResourceManager
-from engine.runtime.state import DEAD
 from tracing.dead_path import DeadPath, Place, dead_path
 from tracing.errors import RunError
 from tracing.reader import Run

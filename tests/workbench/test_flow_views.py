@@ -155,7 +155,7 @@ def test_a_stack_says_what_it_keeps_and_who_pushed_each_element() -> None:
 
 
 def test_the_way_of_every_dead_node_ends_at_the_switch_whose_token_was_dead() -> None:
-    from engine.runtime.state import DEAD
+    from engine.runtime.frames import DEAD
 
     stepping = stepping_of(program())
     outputs: dict[Place, Any] = {}

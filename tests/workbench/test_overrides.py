@@ -15,7 +15,7 @@ from random_programs import Program, build, evaluate, programs
 
 import engine as tf
 from engine.runtime import driver as tf_driver
-from engine.runtime.state import ABSENT, DEAD
+from engine.runtime.frames import ABSENT, DEAD
 from engine.types.dtypes import as_dtype
 from engine.types.shape import TensorShape
 from workbench.debugger import changes, forcing, text

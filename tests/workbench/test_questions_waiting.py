@@ -17,7 +17,7 @@ from random_programs import Program, anywhere, build, programs
 
 import engine as tf
 from engine.op.queues import Blocked
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from engine.types import errors
 from workbench.debugger.command import CommandError
 from workbench.debugger.plain import decode, encode

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.passes.stage import Stage, StageNode
+from engine.runtime.frames import Activation
 from engine.runtime.rendezvous import Rendezvous
 from engine.runtime.resources import NO_KEY, Write
-from engine.runtime.state import Activation
 from workbench.debugger.expressions import AbsentError, Expression, ExpressionError, parts
 from workbench.debugger.naming import node_name
 from workbench.debugger.places import PlaceError, Where, matching, where

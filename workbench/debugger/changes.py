@@ -16,9 +16,9 @@ import numpy as np
 
 from engine.op.registry import lookup
 from engine.passes.stage import Lineage, StageNode
+from engine.runtime.frames import ABSENT, DEAD, Activation, Frame, Iteration
 from engine.runtime.program import ENTER, EXIT, NEXT_ITERATION, ORDINARY, Item
 from engine.runtime.resources import Resource, Variable
-from engine.runtime.state import ABSENT, DEAD, Activation, Frame, Iteration
 from viz.format import plural
 from workbench.debugger.command import CommandError
 from workbench.debugger.entries import Entry

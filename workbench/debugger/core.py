@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 from engine.op.queues import Blocked
 from engine.runtime import driver
 from engine.runtime.driver import StepRun
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from engine.types import errors
 from engine.types.site import Frame as SiteFrame
 from viz.format import plural

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.observe import FrameChange
+from engine.runtime.frames import Change, Frame
+from engine.runtime.journal import ENDED, FRAME_ENDED, LOG, things_of
 from engine.runtime.program import EXIT, Item
-from engine.runtime.state import ENDED, FRAME_ENDED, LOG, Change, Frame, things_of
 from workbench.debugger.entries import Entry, Place
 from workbench.debugger.history import History, drop_before
 

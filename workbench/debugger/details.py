@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from engine.passes.stage import StageNode
+from engine.runtime.frames import ABSENT, DEAD, Activation
 from engine.runtime.resources import Variable
-from engine.runtime.state import ABSENT, DEAD, Activation
 from viz.format import shorten
 from workbench.debugger import looking, source, views
 from workbench.debugger.command import CommandError

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from engine.op.queues import Blocked
+from engine.runtime.frames import Activation
 from engine.runtime.program import Item
 from engine.runtime.resources import Resource, Write
-from engine.runtime.state import Activation
 from workbench.debugger.effects import effect_of
 from workbench.debugger.overrides import Override
 from workbench.debugger.values import Reference

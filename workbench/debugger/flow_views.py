@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from engine.runtime.frames import DEAD, Activation
 from engine.runtime.queues import Queue
 from engine.runtime.rendezvous import Rendezvous
 from engine.runtime.resources import NO_KEY, Resource, Stack, TensorArray, Write
-from engine.runtime.state import DEAD, Activation
 from tracing.dead_path import STOPS, DeadPath, Place, chose_text, dead_path
 from tracing.frames import flow_of
 from tracing.stacks import Resources

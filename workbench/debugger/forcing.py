@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.runtime.frames import ABSENT, DEAD, Activation, Frame, Iteration
 from engine.runtime.program import ENTER, EXIT, SWITCH, Item
-from engine.runtime.state import ABSENT, DEAD, Activation, Frame, Iteration
 from workbench.debugger.changes import Made, Token, order, override_of, stand_in
 from workbench.debugger.command import CommandError
 from workbench.debugger.naming import slot_of, split

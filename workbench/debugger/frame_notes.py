@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.observe import FrameChange
+from engine.runtime.frames import Activation, Change, Frame
+from engine.runtime.journal import BEGAN, DEFERRED, ENDED, LOG, is_told, things_of
 from engine.runtime.program import ENTER
-from engine.runtime.state import BEGAN, DEFERRED, ENDED, LOG, Activation, Change, Frame, is_told, things_of
 from tracing.frames import Entered, frame_label
 
 if TYPE_CHECKING:

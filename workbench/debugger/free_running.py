@@ -12,8 +12,9 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from engine.op.queues import Blocked
+from engine.runtime.frames import Activation
+from engine.runtime.journal import STRIDE
 from engine.runtime.resources import Resource, Write
-from engine.runtime.state import STRIDE, Activation
 from workbench.debugger.entries import hold
 from workbench.debugger.history import Special
 from workbench.debugger.holding import HOLDS, STATEFUL

@@ -18,9 +18,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
+from engine.runtime.frames import Activation, Change
+from engine.runtime.journal import LOG, STRIDE, changes_of, outputs_of
 from engine.runtime.program import Item
 from engine.runtime.resources import Resource, Write
-from engine.runtime.state import LOG, STRIDE, Activation, Change, changes_of, outputs_of
 from workbench.debugger.entries import Entry, Facts, Moves
 
 _new_tuple: Any = tuple.__new__  # past a named tuple's own, slower, constructor
@@ -191,7 +192,7 @@ class History(Sequence[Entry]):
         return self.journal[(begin - first) * STRIDE : (end - first) * STRIDE : STRIDE]
 
     def given(self, begin: int, end: int) -> list[Any]:
-        """What these gave, as `engine.runtime.state.outputs_of` takes it."""
+        """What these gave, as `engine.runtime.journal.outputs_of` takes it."""
         first = self.first
         return self.journal[(begin - first) * STRIDE + _GIVEN : (end - first) * STRIDE : STRIDE]
 

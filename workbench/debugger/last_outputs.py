@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from engine.runtime.frames import Activation
+from engine.runtime.journal import outputs_of
 from engine.runtime.program import Item
 from engine.runtime.resources import Write
-from engine.runtime.state import Activation, outputs_of
 from workbench.debugger.entries import Entry
 from workbench.debugger.history import History
 from workbench.debugger.stepping import Stepping

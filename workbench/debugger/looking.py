@@ -11,8 +11,8 @@ import numpy as np
 
 from engine.passes.stage import StageNode
 from engine.runtime.diagnosis import explain_key
+from engine.runtime.frames import Activation
 from engine.runtime.program import Item
-from engine.runtime.state import Activation
 from viz.format import dtype
 from viz.format import shape as shape_text
 from workbench.debugger import source, text, views

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.runtime.state import Activation, Frame
+from engine.runtime.frames import Activation, Frame
 from workbench.debugger.units import UNITS, Key, Unit, inside
 
 if TYPE_CHECKING:

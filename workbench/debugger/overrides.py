@@ -17,9 +17,9 @@ from weakref import WeakKeyDictionary
 
 from engine import observe
 from engine.observe import FrameChange
+from engine.runtime.frames import DEAD, Activation, Instructions
 from engine.runtime.program import ENTER, EXIT, NEXT_ITERATION, Item
 from engine.runtime.resources import MISSING, NO_KEY, Resource, Stack, TensorArray, Write
-from engine.runtime.state import DEAD, Activation, Instructions
 from engine.runtime.step import Outcome
 
 if TYPE_CHECKING:

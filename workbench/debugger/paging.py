@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from engine.passes.stage import StageNode
+from engine.runtime.frames import Frame
 from engine.runtime.resources import Variable, Write
-from engine.runtime.state import Frame
 from viz.format import shorten
 from viz.format import tensor as tensor_text
 from workbench.debugger import views

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.passes.stage import StageNode
+from engine.runtime.frames import Activation
 from engine.runtime.program import SEND
 from engine.runtime.rendezvous import Rendezvous
 from engine.runtime.resources import Resource
-from engine.runtime.state import Activation
 from workbench.debugger.frame_notes import label
 from workbench.debugger.naming import node_name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.runtime.diagnosis import explain_key
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from viz.format import plural
 from workbench.debugger import flow_views, looking, text
 from workbench.debugger.command import Answer, CommandError

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.runtime.driver import Outcome
+from engine.runtime.frames import Activation, Frame
 from engine.runtime.program import SEND
 from engine.runtime.resources import Resource, Write
-from engine.runtime.state import Activation, Frame
 from workbench.debugger.command import CommandError
 from workbench.debugger.entries import Entry, Moves, Turn, hold, place_of
 from workbench.debugger.values import Reference

@@ -24,7 +24,7 @@ from workbench.debugger.schedules.schedulers import Replay, Scheduler
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from engine.runtime.state import Activation
+    from engine.runtime.frames import Activation
     from workbench.debugger.core import Debugger
     from workbench.debugger.stepping import Stepping
 

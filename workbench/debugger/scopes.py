@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from engine.runtime.frames import Activation
 from engine.runtime.resources import Resource
-from engine.runtime.state import Activation
 from workbench.debugger.command import CommandError
 from workbench.debugger.expressions import AbsentError
 from workbench.debugger.expressions.table import FUNCTIONS

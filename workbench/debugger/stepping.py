@@ -13,9 +13,10 @@ from typing import Any
 
 from engine.op.queues import Blocked
 from engine.runtime.driver import Outcome, StepRun
+from engine.runtime.frames import Activation, Frame
+from engine.runtime.journal import STRIDE
 from engine.runtime.program import SEND
 from engine.runtime.resources import NO_KEY, Write
-from engine.runtime.state import STRIDE, Activation, Frame
 from tracing.frames import Loop, loops_of
 from tracing.stacks import Resources
 from workbench.debugger.command import CommandError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.passes.stage import INLINED, Stage
-from engine.runtime.state import Activation, Frame
+from engine.runtime.frames import Activation, Frame
 from workbench.debugger.frame_notes import path
 from workbench.debugger.places import short_device
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from engine.runtime.frames import ABSENT, DEAD
 from engine.runtime.health import measure
 from engine.runtime.queues import Queue
 from engine.runtime.resources import Resource, Stack, TensorArray
-from engine.runtime.state import ABSENT, DEAD
 from engine.types.dtypes import as_dtype
 from viz.format import plural
 from workbench.debugger.snapshot import MAX_TEXT, TokenState, TokenView, ValueSummary

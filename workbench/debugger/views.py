@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from engine.runtime.frames import ABSENT, DEAD, Activation, Frame, Iteration
 from engine.runtime.program import ENTER, MERGE, Item, Program
-from engine.runtime.state import ABSENT, DEAD, Activation, Frame, Iteration
 from tracing.frames import Loop, frame_label
 from workbench.debugger import source
 from workbench.debugger.breakpoints import Breakpoints

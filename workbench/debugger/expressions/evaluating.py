@@ -12,8 +12,8 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
+from engine.runtime.frames import ABSENT, DEAD
 from engine.runtime.resources import Resource
-from engine.runtime.state import ABSENT, DEAD
 from workbench.debugger.expressions.table import ATTRIBUTES, elements, itemsize
 from workbench.debugger.expressions.tree import (
     AbsentError,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from viz.format import plural
 from workbench.debugger import flow_views
 from workbench.debugger.command import CommandError

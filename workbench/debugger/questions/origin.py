@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from viz.format import plural
 from workbench.debugger import text
 from workbench.debugger.command import CommandError

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from engine.runtime.frames import DEAD, Activation
 from engine.runtime.program import Item
 from engine.runtime.resources import STEP, Resource
-from engine.runtime.state import DEAD, Activation
 from engine.types.site import Frame
 from workbench.debugger import source
 from workbench.debugger.frame_notes import path

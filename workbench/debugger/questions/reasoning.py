@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from engine.passes.stage import StageNode
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from viz.format import plural
 from workbench.debugger import source
 from workbench.debugger.frame_notes import path

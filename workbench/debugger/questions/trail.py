@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from engine.runtime.frames import ABSENT, DEAD, Activation, Frame
 from engine.runtime.program import ENTER, EXIT, MERGE, NEXT_ITERATION, RECV, Item
 from engine.runtime.queues import Contents, Element, Queue
 from engine.runtime.rendezvous import Parcel
 from engine.runtime.resources import MISSING, NO_KEY, Resource, Stack, TensorArray, Variable, Write
-from engine.runtime.state import ABSENT, DEAD, Activation, Frame
 from workbench.debugger.stepping import Entry, Stepping
 from workbench.debugger.values import Reference
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from engine.runtime.frames import Activation
 from engine.runtime.program import MERGE, Item
-from engine.runtime.state import Activation
 from viz.format import plural
 from workbench.debugger.command import CommandError
 from workbench.debugger.frame_notes import label, path

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from engine.runtime.frames import ABSENT, Activation, Frame
 from engine.runtime.program import ENTER, EXIT, MERGE, NEXT_ITERATION, SEND, FrameSpec, Item
-from engine.runtime.state import ABSENT, Activation, Frame
 from workbench.debugger.stepping import Stepping
 from workbench.debugger.views import is_spent
 

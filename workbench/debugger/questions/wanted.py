@@ -8,10 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 from engine.passes.stage import Stage
+from engine.runtime.frames import DEAD, Activation, Frame
 from engine.runtime.program import ENTER, EXIT, NEXT_ITERATION, Item
 from engine.runtime.rendezvous import Parcel, Rendezvous
 from engine.runtime.resources import Stack, TensorArray
-from engine.runtime.state import DEAD, Activation, Frame
 from viz.format import plural
 from workbench.debugger.frame_notes import path
 from workbench.debugger.questions.reasoning import (

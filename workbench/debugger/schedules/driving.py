@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from engine.op.queues import Blocked
 from engine.runtime import driver as drivers
 from engine.runtime.driver import LOOK_UP_SECONDS
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from engine.runtime.step import StepRun
 from workbench.debugger.schedules.exploration import Exploration
 from workbench.debugger.schedules.exploring import explore_step

@@ -18,7 +18,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 
 from engine.op.queues import Blocked
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from engine.runtime.step import Outcome as Executed
 from engine.runtime.step import StepRun
 from engine.types import errors

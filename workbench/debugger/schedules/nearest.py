@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from engine.types import errors
 from workbench.debugger.schedules import counting
 from workbench.debugger.schedules.exploration import Found, Key, Pair

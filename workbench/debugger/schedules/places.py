@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.runtime.frames import Activation, Frame
 from engine.runtime.program import ENTER, EXIT, NEXT_ITERATION
-from engine.runtime.state import Activation, Frame
 from workbench.debugger.schedules.exploration import Key
 
 

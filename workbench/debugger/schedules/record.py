@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.passes.stage import Stage
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from workbench.debugger.command import CommandError
 
 MAX_PICKS = 10_000_000  # of a schedule that is read

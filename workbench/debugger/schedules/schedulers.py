@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from engine.runtime.state import Activation
+from engine.runtime.frames import Activation
 from engine.runtime.step import StepRun
 from workbench.debugger.schedules.accesses import Kind, has_counter, kind_of
 from workbench.debugger.schedules.record import Recorder, Schedule, ScheduleError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.runtime.state import Activation, Frame
+from engine.runtime.frames import Activation, Frame
 from engine.runtime.step import StepRun
 from engine.types import errors
 from workbench.debugger.schedules.races import Race

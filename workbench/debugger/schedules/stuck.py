@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.op.queues import Blocked
+from engine.runtime.frames import Activation
 from engine.runtime.program import ENTER, Item, Program
-from engine.runtime.state import Activation
 from engine.runtime.step import StepRun
 from workbench.debugger.schedules.ordering import Ordering
 from workbench.debugger.schedules.unrolled import Resource

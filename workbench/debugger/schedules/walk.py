@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from engine.op.queues import BLOCKING, Blocked
+from engine.runtime.frames import DEAD, Activation
 from engine.runtime.queues import Contents
 from engine.runtime.resources import Resource, Write
-from engine.runtime.state import DEAD, Activation
 from engine.runtime.step import Outcome as Executed
 from engine.runtime.step import StepRun
 from engine.types import errors
