@@ -41,8 +41,8 @@ def _joining() -> Iterator[str]:
 
 _JOIN = tuple(_joining())
 _ADD = {
-    table: f"INSERT INTO temp.journal_{table} VALUES (?, {', '.join('?' * len(columns))})"
-    for table, columns in schema.JOURNALED.items()
+    table: f"INSERT INTO temp.journal_{table} VALUES (?, {', '.join('?' * len(schema.columns_of(table)))})"
+    for table in schema.JOURNALED
 }
 
 
@@ -94,7 +94,7 @@ class Database:
         where: what follows the table's name in the statement.
         """
         found = self.query(f"SELECT {names} FROM {table} {where}", parameters)
-        classes = schema.classes_of(table)
+        classes = schema.columns_of(table)
         for at, name in enumerate(names.split(", ")):
             allowed = classes.get(name, (object,))
             for row in found:

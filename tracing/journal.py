@@ -9,7 +9,7 @@ A record is::
     b"DFJ1"  payload length (uint32)  text length (uint32)  CRC-32 (uint32)  sequence (uint64)  payload
 
 The payload begins with a text, a JSON list of rows: ``[table, values]`` or, where the last value is bytes, ``[table, values,
-length]``; these bytes follow the text in the order of the rows.  Tables and columns are those of `tracing.schema.JOURNALED`.
+length]``; these bytes follow the text in the order of the rows.  Tables are those of `tracing.schema.JOURNALED`.
 Sequence numbers grow by one from record to record.  The checksum is over all but the magic and itself.  Everything is
 little-endian.
 
@@ -96,32 +96,27 @@ def _rows(text: bytes, blobs: memoryview) -> list[Row] | None:
         if not isinstance(each, list) or len(each) not in (2, 3) or not isinstance(each[0], str):
             return None
         table, values, *lengths = each
-        columns = schema.JOURNALED.get(table)
-        if columns is None or not isinstance(values, list):
+        if table not in schema.JOURNALED or not isinstance(values, list):
             return None
         for length in lengths:
             if not isinstance(length, int) or not 0 <= length <= len(blobs) - at:
                 return None
             values.append(bytes(blobs[at : at + length]))
             at += length
-        if len(values) != len(columns) or not all(map(_fits, columns, values)):
+        columns = schema.columns_of(table)
+        if len(values) != len(columns) or not all(map(_fits, columns.values(), values)):
             return None
         found.append((table, tuple(values)))
     return found if at == len(blobs) else None
 
 
-def _fits(column: str, value: Any) -> bool:
-    """Whether the column may hold the value."""
-    if value is None:
-        return column.endswith(("?", "."))
-    kind = column.rstrip("?")[-1]
-    if kind == ":":
-        return isinstance(value, str) and storable(value) == value
-    if kind == "=":
-        return isinstance(value, bytes)
-    if kind == "." and isinstance(value, float):
-        return True
-    return isinstance(value, int) and _LOW <= value < _HIGH
+def _fits(classes: tuple[type, ...], value: Any) -> bool:
+    """Whether a column of values of these classes can hold the value."""
+    if not isinstance(value, classes):
+        return False
+    if isinstance(value, str):
+        return storable(value) == value
+    return not isinstance(value, int) or _LOW <= value < _HIGH
 
 
 def storable(text: str) -> str:

@@ -94,48 +94,11 @@ CREATE TABLE histograms (
 );
 """
 
-JOURNALED: Final = {
-    "steps": (
-        *(
-            "id",
-            "finished?",
-            "session",
-            "step",
-            "stage_id",
-            "site_id?",
-            "thread",
-            "started_ns",
-            "started_unix_ns",
-        ),
-        *(
-            "duration_ns?",
-            "fetches:",
-            "feeds:",
-            "targets:",
-            "error:?",
-            "error_node:?",
-            "executions",
-            "dead",
-            "frames",
-        ),
-        *("iterations", "captured", "captured_bytes", "dropped", "dropped_bytes", "recorder_ns", "executor:"),
-    ),
-    "batches": ("id", "step_id", "kind:", "base_id?", "data="),
-    "bases": ("id", "data="),
-    "scalars": ("id", "tag:", "step", "unix_ns", "value."),
-    "histograms": ("id", "tag:", "step", "unix_ns", "data="),
-}
-"""The tables whose rows come by way of the journal, with the columns of a row in order.
+JOURNALED: Final = ("steps", "batches", "bases", "scalars", "histograms")
+"""The tables whose rows come by way of the journal.
 
-The signs say what a column holds: nothing an integer, ":" a text, "=" bytes, "." a number or null; "?" that it may be null.
 Every row has its id when it is written, so that writing it again changes nothing.
 """
-
-
-def columns_of(table: str) -> tuple[str, ...]:
-    """The names of the columns of a table in `JOURNALED`."""
-    return tuple(column.rstrip(":=.?") for column in JOURNALED[table])
-
 
 _CLASSES: Final[dict[str, tuple[type, ...]]] = {
     "INTEGER": (int,),
@@ -145,19 +108,26 @@ _CLASSES: Final[dict[str, tuple[type, ...]]] = {
 }
 
 
-@cache
-def classes_of(table: str) -> dict[str, tuple[type, ...]]:
-    """What the values of a table's columns may be instances of, by the columns' names.
+def columns_of(table: str) -> dict[str, tuple[type, ...]]:
+    """The columns of a table, in order: their names, and what their values may be instances of.
 
     SQLite keeps a value of any type in any column, so that damage can make a text of a number.
     """
+    return _columns()[table]
+
+
+@cache
+def _columns() -> dict[str, dict[str, tuple[type, ...]]]:
     with closing(sqlite3.connect(":memory:")) as connection:
         create(connection)
-        found = connection.execute(f"PRAGMA table_info({table})").fetchall()
-    return {
-        name: _CLASSES[kind] if needed or key else (*_CLASSES[kind], type(None))
-        for _, name, kind, needed, _, key in found
-    }
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {
+            table: {
+                name: _CLASSES[kind] if needed or key else (*_CLASSES[kind], type(None))
+                for _, name, kind, needed, _, key in connection.execute(f"PRAGMA table_info({table})")
+            }
+            for (table,) in tables
+        }
 
 
 def create(connection: sqlite3.Connection) -> None:

@@ -36,7 +36,7 @@ _IDLE_SECONDS = 1.0  # after which the thread that moves them ends
 _LONG = 1 << 20  # bytes of a step that is written into the database at once: the journal is for small ones
 
 
-_STEP_VALUES = attrgetter(*schema.columns_of("steps")[2:])
+_STEP_VALUES = attrgetter(*list(schema.columns_of("steps"))[2:])
 _PUT = {
     table: f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
     for table in schema.JOURNALED

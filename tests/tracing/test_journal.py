@@ -255,9 +255,10 @@ def _hostile(draw: st.DrawFn) -> list[Any]:
     """Rows that somebody made up, most of them for tables that there are, with values of the right or of other kinds."""
     table = draw(st.sampled_from([*schema.JOURNALED, "meta", "sqlite_master"]))
     values: list[Any] = []
-    for column in schema.JOURNALED.get(table, ("x",)):
-        fits = {":": st.text(max_size=5), "=": st.binary(max_size=8), ".": st.floats()}
-        right = fits.get(column.rstrip("?")[-1], st.integers(-3, 8))
+    columns = schema.columns_of(table).values() if table in schema.JOURNALED else [(int,)]
+    for kind, *_ in columns:
+        fits = {str: st.text(max_size=5), bytes: st.binary(max_size=8), float: st.floats()}
+        right = fits.get(kind, st.integers(-3, 8))
         values.append(draw(right if draw(st.integers(0, 19)) else _VALUES))
     return [table, tuple(values)]
 
