@@ -36,8 +36,6 @@ _ADDERS = (
     "ScatterSub",
     "ApplyGradientDescent",
 )
-_PUTTERS = ("QueueEnqueueV2", "QueueEnqueueManyV2")
-_TAKERS = ("QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2")
 # Ops that act on what is outside of the engine, in an order that somebody may see.
 OUTSIDE = ("PyFunc",)
 # Ops whose state is a counter of their own, which every execution moves on.
@@ -70,8 +68,8 @@ class Kind(Enum):
 KIND_OF = {
     **dict.fromkeys(_READERS, Kind.READ),
     **dict.fromkeys(_ADDERS, Kind.ADD),
-    **dict.fromkeys(_PUTTERS, Kind.PUT),
-    **dict.fromkeys(_TAKERS, Kind.TAKE),
+    **dict.fromkeys(in_order.PUTTERS, Kind.PUT),
+    **dict.fromkeys(in_order.TAKERS, Kind.TAKE),
     in_order.CLOSE: Kind.CLOSE,
     "Assign": Kind.WRITE,
     "StridedSliceAssign": Kind.WRITE,

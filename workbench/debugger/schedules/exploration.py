@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from workbench.debugger.schedules.keys import Key
 from workbench.debugger.schedules.record import Schedule
 from workbench.debugger.schedules.walk import Outcome
-
-Key = tuple[
-    Any, int, int
-]  # where (frames by name and iteration), item, iteration: the same in every schedule
 
 
 @dataclass(frozen=True)

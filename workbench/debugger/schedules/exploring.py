@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from functools import partial
 
 from engine.op.queues import Blocked
 from engine.runtime.frames import Activation
@@ -32,12 +31,11 @@ from workbench.debugger.schedules.accesses import (
     outside,
     touched,
 )
-from workbench.debugger.schedules.exploration import Exploration, Key
+from workbench.debugger.schedules.exploration import Exploration
 from workbench.debugger.schedules.in_order import Flow, flow_of, needed
+from workbench.debugger.schedules.keys import Key, Keys, begins
 from workbench.debugger.schedules.nearest import COMPARED, Orders
-from workbench.debugger.schedules.places import Places, begins
 from workbench.debugger.schedules.record import Recorder, Schedule
-from workbench.debugger.schedules.stuck import queue_users
 from workbench.debugger.schedules.walk import Outcome, Walk
 
 
@@ -121,7 +119,7 @@ class _Explorer:
         self.started = time.monotonic()
         items = walk.step.program.items
         self.visible = [may_access(item) for item in items]
-        self.closing = in_order.closing_of(walk.step.program, partial(queue_users, walk.step.program))
+        self.closing = in_order.closing_of(walk.step.program, lambda: walk.queue_users)
         self.waited = False  # whether anything has had to wait for a queue in any order
         self.states: list[_State] = []
         self.events: list[_Event] = []
@@ -129,8 +127,7 @@ class _Explorer:
         self.clock_log: list[tuple[int, Key, int | None]] = []  # execution, key, what its clock was
         self.causes: dict[Key, int] | None = {}  # the same of tokens alone, in the first execution
         self.caused: list[int] = []
-        self.places = Places()
-        self.ready: dict[Key, Activation] = {}
+        self.keys = Keys()
         self.found: dict[Outcome, _Class] = {}
         self.first: tuple[Key, ...] = ()
         self.explored = self.pruned = self.executions = 0
@@ -147,7 +144,7 @@ class _Explorer:
         pending = self._pending() if self.cut_off else 0
         self.states.clear()
         self._back_to(0)
-        orders = Orders(self.walk, self.places, self.visible, self.until)
+        orders = Orders(self.walk, self.keys, self.visible, self.until)
         best = [
             orders.shortest(outcome, known.schedule, known.count, known.order)
             for outcome, known in self.found.items()
@@ -251,7 +248,7 @@ class _Explorer:
                         _try_all(self.states)
                         self._end(self.walk.failed(error))
                         return
-                    self._hand_on(activation, run, self.clocks.get(self.places.key(activation), 0), 0)
+                    self._hand_on(activation, run, self.clocks.get(self.keys.of(activation), 0), 0)
                     progress = True
         enabled, waiting = self._sorted()
         for key, blocked in waiting.items():
@@ -271,15 +268,15 @@ class _Explorer:
         """What can run here (or begin to wait, if others see that), and what has to wait for a queue."""
         step = self.walk.step
         enabled = {}
-        waiting = {self.places.key(activation): blocked for activation, blocked in step.blocked.items()}
+        waiting = {self.keys.of(activation): blocked for activation, blocked in step.blocked.items()}
         for activation in self.walk.recorder.queue:
             blocked = self.walk.waits(activation)
             if blocked is None or (
                 activation not in step.waits.tried and in_order.shows(blocked, self.closing)
             ):
-                enabled[self.places.key(activation)] = activation
+                enabled[self.keys.of(activation)] = activation
             else:
-                waiting[self.places.key(activation)] = blocked
+                waiting[self.keys.of(activation)] = blocked
         self.waited |= bool(waiting)
         return enabled, waiting
 
@@ -294,13 +291,13 @@ class _Explorer:
         causes = self.causes
         caused = 0
         if causes is not None:
-            caused = causes.get(self.places.key(activation), 0) | bit
+            caused = causes.get(self.keys.of(activation), 0) | bit
         if not clock:
             return
         at = len(self.walk.trace) - 1
         # What has waited for a queue does not come of this one alone (`_needs`).
-        released = [self.places.key(each) for each in run if each not in self.walk.step.waits.tried]
-        for target in (*self.places.targets(activation), *released):
+        released = [self.keys.of(each) for each in run if each not in self.walk.step.waits.tried]
+        for target in (*self.keys.targets(activation), *released):
             self._add_clock(at, target, clock)
             if causes is not None:
                 causes[target] = causes.get(target, 0) | caused

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from workbench.debugger.schedules.record import Recorder, ScheduleError
+from workbench.debugger.schedules.record import Picking, Recorder, ScheduleError
 from workbench.debugger.schedules.schedulers import Scheduler
 
 if TYPE_CHECKING:
@@ -23,22 +23,18 @@ if TYPE_CHECKING:
 class Picks:
     """What executions amount to as picks.  Activations are numbers here, in the order in which they became ready.
 
-    `queue` has them in the interpreter's order, `ready` as `Stepping.ready` has them, with what was preferred at the front.
+    `picking` has them in the interpreter's order, `ready` as `Stepping.ready` has them, with what was preferred at the front.
     """
 
     def __init__(self, width: int) -> None:
-        self.queue = deque(range(width))
-        self.ready = deque(range(width))
-        self.made: list[
-            tuple[int, int]
-        ] = []  # for every execution the pick (-1: no choice), and how many became ready
-        self._next = width
+        self.ready: deque[int] = deque()
+        self._next = 0
+        self.picking = Picking(self._new(width))
 
     def copy(self) -> Picks:
         """One that goes on from here by itself."""
         found = Picks(0)
-        found.queue, found.ready, found.made = self.queue.copy(), self.ready.copy(), self.made.copy()
-        found._next = self._next
+        found.picking, found.ready, found._next = self.picking.copy(), self.ready.copy(), self._next
         return found
 
     def fold(self, entries: Iterable[Entry]) -> None:
@@ -58,22 +54,14 @@ class Picks:
 
     def _take(self, released: int) -> None:
         """What is first has executed, or has begun to wait, and so many became ready by that."""
-        queue = self.queue
-        number = self.ready.popleft()
-        if queue[0] == number:
-            queue.popleft()
-            pick = 0
-        else:
-            pick = queue.index(number)
-            del queue[pick]
-        self.made.append((pick if queue else -1, released))
-        self._add(released)
+        self.picking.executed(self.ready.popleft(), self._new(released))
 
-    def _add(self, count: int) -> None:
-        following = range(self._next, self._next + count)
+    def _new(self, count: int) -> Sequence[int]:
+        """So many have become ready."""
+        found = tuple(range(self._next, self._next + count))
         self._next += count
-        self.queue.extend(following)
-        self.ready.extend(following)
+        self.ready.extend(found)
+        return found
 
     def move(self, moves: Iterable[int | Turn]) -> None:
         """Bring these to the front, one after the other; or let them wait, and what waited be ready."""
@@ -85,10 +73,7 @@ class Picks:
             elif move.activation is not None:
                 self._take(len(move.allowed))
             else:
-                self._add(len(move.allowed))
-                if self.made:
-                    pick, released = self.made[-1]
-                    self.made[-1] = pick, released + len(move.allowed)
+                self.picking.allowed(self._new(len(move.allowed)))
 
 
 def recorder_of(stepping: Stepping) -> Recorder:
@@ -97,7 +82,7 @@ def recorder_of(stepping: Stepping) -> Recorder:
     picks.fold(stepping.history)
     picks.move(stepping.moved)
     known = dict(zip(picks.ready, stepping.ready, strict=True))
-    return Recorder.at((known[number] for number in picks.queue), picks.made)
+    return Recorder.of(picks.picking, known)
 
 
 def _point(stepping: Stepping) -> tuple[int, int]:

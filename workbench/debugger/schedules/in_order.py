@@ -21,8 +21,9 @@ FRONT, BACK, ALL = "front", "back", "all"  # the part of a queue that an access 
 _END = {"enqueue": BACK, "dequeue": FRONT}
 _IN_ORDER = ("FIFOQueue", "PaddingFIFOQueue")
 MAKERS = tuple(f"{kind}V2" for kind in _IN_ORDER)
+PUTTERS = ("QueueEnqueueV2", "QueueEnqueueManyV2")
+TAKERS = ("QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2")
 CLOSE = "QueueCloseV2"
-
 
 Closing = Callable[[Queue], bool]
 """Whether somebody may close a queue."""

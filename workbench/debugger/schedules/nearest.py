@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from engine.runtime.frames import Activation
 from engine.types import errors
 from workbench.debugger.schedules import counting
-from workbench.debugger.schedules.exploration import Found, Key, Pair
-from workbench.debugger.schedules.places import Places, begins
+from workbench.debugger.schedules.exploration import Found, Pair
+from workbench.debugger.schedules.keys import Key, Keys, begins
 from workbench.debugger.schedules.record import Schedule
 from workbench.debugger.schedules.walk import Outcome, Walk, differences
 
@@ -19,9 +19,9 @@ COMPARED = 200  # accesses of an execution up to which orders are compared
 class Orders:
     """Runs orders of accesses; `visible` says which items are, and `until` when to stop.  The walk stands at its beginning."""
 
-    def __init__(self, walk: Walk, places: Places, visible: Sequence[bool], until: float) -> None:
+    def __init__(self, walk: Walk, keys: Keys, visible: Sequence[bool], until: float) -> None:
         self.walk = walk
-        self.places = places
+        self.keys = keys
         self.visible = visible
         self.until = until
 
@@ -87,5 +87,5 @@ class Orders:
 
     def _step(self, activation: Activation) -> Key:
         """What executing it is in an order."""
-        key = self.places.key(activation)
+        key = self.keys.of(activation)
         return key if self.walk.waits(activation) is None else begins(key)

@@ -20,8 +20,9 @@ import weakref
 import zlib
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, Self, TypeVar
 
 from engine.passes.stage import Stage
 from engine.runtime.frames import Activation
@@ -33,6 +34,9 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _PACKED = re.compile(r"([0-9a-f]{8}):~([A-Za-z0-9_-]+)")
 _TEXT = re.compile(r"([0-9a-f]{8}):((?:[0-9a-z]{1,6}\.[0-9a-z]{1,6}(?:_[0-9a-z]{1,6})?(?:-|$))*)")
 
+
+T = TypeVar("T")
+P = TypeVar("P", bound="Picking[Any]")
 
 _fingerprints: weakref.WeakKeyDictionary[Stage, str] = weakref.WeakKeyDictionary()
 
@@ -169,60 +173,62 @@ def _base36(number: int) -> str:
             return digits
 
 
-class Recorder:
-    """The queue of what is ready in a step, and the picks that were made so far; `back` takes one back.
+class Picking(Generic[T]):
+    """The queue of what is ready, and the picks that were made so far.
 
-    `executed` and `back` are called for every execution, so they do as little as can be: a few bytes an execution.
+    What is in it are activations (a `Recorder`), or numbers that stand for them.  `executed` is called for every execution, so it
+    does as little as can be: a few bytes an execution.
     """
 
     __slots__ = ("_followed", "_picks", "queue")
 
-    def __init__(self, ready: Iterable[Activation]) -> None:
-        self.queue: deque[Activation] = deque(ready)
+    def __init__(self, ready: Iterable[T]) -> None:
+        self.queue: deque[T] = deque(ready)
         self._picks = array("i")  # -1: there was no choice
-        self._followed = array("i")  # how many activations became ready
+        self._followed = array("i")  # how many became ready
 
-    @classmethod
-    def at(cls, queue: Iterable[Activation], made: Iterable[tuple[int, int]]) -> Recorder:
-        """One that has followed executions with these picks and numbers of what became ready, and stands at this queue."""
-        found = cls(queue)
-        for pick, released in made:
-            found._picks.append(pick)
-            found._followed.append(released)
-        return found
-
-    def copy(self) -> Recorder:
+    def copy(self) -> Self:
         """One that goes on from here by itself."""
-        found = Recorder(self.queue)
-        found._picks, found._followed = self._picks[:], self._followed[:]
-        return found
+        return self._with(type(self)(self.queue))
+
+    def _with(self, other: P) -> P:
+        """`other`, having followed what this one has."""
+        other._picks, other._followed = self._picks[:], self._followed[:]
+        return other
 
     def __len__(self) -> int:
         """Executions so far."""
         return len(self._picks)
 
-    def executed(self, activation: Activation, run: Sequence[Activation]) -> None:
+    def executed(self, activation: T, run: Sequence[T]) -> None:
         """`activation` has executed, or has begun to wait for a queue, and `run` has become ready by that."""
         queue = self.queue
         pick = 0
         if queue[0] is activation:
             queue.popleft()
-            if not queue:
-                pick = -1
         else:
             pick = queue.index(activation)
             del queue[pick]
-            if not queue:
-                pick = -1
+        self._picks.append(pick if queue else -1)
         queue.extend(run)
-        self._picks.append(pick)
         self._followed.append(len(run))
 
-    def allowed(self, run: Sequence[Activation]) -> None:
+    def allowed(self, run: Sequence[T]) -> None:
         """`run` has waited for queues and can go on, which another step has brought about."""
         self.queue.extend(run)
         if self._followed:
             self._followed[-1] += len(run)
+
+
+class Recorder(Picking[Activation]):
+    """The queue of what is ready in a step, and the picks that were made so far; `back` takes one back."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, picking: Picking[T], known: Mapping[T, Activation]) -> Recorder:
+        """One that stands where `picking` does, in which these activations stand for what is in its queue."""
+        return picking._with(cls(known[each] for each in picking.queue))
 
     def back(self, activation: Activation) -> None:
         """The last execution, that of `activation`, has been taken back."""

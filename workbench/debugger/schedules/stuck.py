@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from engine.op.queues import Blocked
 from engine.runtime.frames import Activation
 from engine.runtime.program import ENTER, Item, Program
 from engine.runtime.step import StepRun
+from workbench.debugger.schedules.in_order import CLOSE, PUTTERS, TAKERS
 from workbench.debugger.schedules.ordering import Ordering
 from workbench.debugger.schedules.unrolled import Resource
 
 _NAMED = 6  # of those who wait
 # Who can let those go on that wait for elements, and those that wait for room.
-_FEEDS = ("QueueEnqueueV2", "QueueEnqueueManyV2", "QueueCloseV2")
-_DRAINS = ("QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2", "QueueCloseV2")
+_FEEDS = (*PUTTERS, CLOSE)
+_DRAINS = (*TAKERS, CLOSE)
+
+Users = Mapping[Resource, Sequence[Item]]
+"""The items that may change each queue."""
 
 
-def told(step: StepRun, waiting: Sequence[tuple[Activation, Blocked]]) -> str:
-    """A sentence; "" if nothing waits.
+def told(step: StepRun, waiting: Sequence[tuple[Activation, Blocked]], users: Users) -> str:
+    """A sentence; "" if nothing waits.  `users` are those of the step's program (`queue_users`).
 
     A deadlock is where all that is waited for would have to come from nodes of this step that wait as well.
     """
     receiving = () if step.transfers is None else sorted(each.name for each in step.transfers.parked.values())
     if not waiting:
         return f"stuck: {receiving[0]} waits to receive" if receiving else ""
-    users = queue_users(step.program)
     waiting = sorted(waiting, key=lambda each: (each[0].item.index, each[0].frame.id, each[0].iteration))
     said, alone = [], False
     for activation, blocked in waiting:
@@ -42,8 +45,8 @@ def told(step: StepRun, waiting: Sequence[tuple[Activation, Blocked]]) -> str:
     return f"{'stuck' if alone else 'deadlock'}: {'; '.join(said[:_NAMED])}{more}"
 
 
-def queue_users(program: Program) -> dict[Resource, list[Item]]:
-    """The items that may change each queue."""
+def queue_users(program: Program) -> Users:
+    """The items that may change each queue of a program."""
     found: dict[Resource, list[Item]] = {}
     for instance in Ordering(program).order:
         if not instance.barrier and instance.item.node.type in (*_FEEDS, *_DRAINS):

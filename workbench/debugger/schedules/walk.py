@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from engine.runtime.step import StepRun
 from engine.types import errors
 from viz.schedule_model import Difference
 from workbench.debugger.schedules.record import Recorder, Schedule, ScheduleError
-from workbench.debugger.schedules.stuck import told
+from workbench.debugger.schedules.stuck import Users, queue_users, told
 
 MAX_SHOWN = 60  # characters of a value
 
@@ -231,6 +232,11 @@ class Walk:
                 "runs; it can be run in other orders while nothing else does"
             )
 
+    @cached_property
+    def queue_users(self) -> Users:
+        """The items that may change each queue."""
+        return queue_users(self.step.program)
+
     def waiting(self) -> Iterator[tuple[Activation, Blocked]]:
         """All that has to wait for a queue, tried or not."""
         for activation, tried in self.step.blocked.items():
@@ -280,7 +286,7 @@ class Walk:
     def outcome(self) -> Outcome:
         """What the step has come to; called where nothing is ready any more."""
         waiting = list(self.waiting())
-        stuck = told(self.step, waiting)
+        stuck = told(self.step, waiting, self.queue_users if waiting else {})
         results = self.step.context.results if not stuck else ()
         fetches = tuple(None if value is None or value is DEAD else _held(value) for value in results)
         digest = hashlib.blake2b(digest_size=16)

@@ -1,4 +1,4 @@
-"""Where executions are, in words that do not depend on the schedule."""
+"""Keys of executions: where they are, in words that do not depend on the schedule."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from engine.runtime.frames import Activation, Frame
 from engine.runtime.program import ENTER, EXIT, NEXT_ITERATION
-from workbench.debugger.schedules.exploration import Key
+
+Key = tuple[Any, int, int]  # where (frames by name and iteration), item, iteration
 
 
 def begins(key: Key) -> Key:
@@ -15,7 +16,7 @@ def begins(key: Key) -> Key:
     return ("waits", place), index, iteration
 
 
-class Places:
+class Keys:
     """The keys of a step's executions."""
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class Places:
             )
         return found[1]
 
-    def key(self, activation: Activation) -> Key:
+    def of(self, activation: Activation) -> Key:
         """What an execution is, the same in every schedule."""
         item, frame, iteration = activation
         return self._place(frame), item.index, iteration
