@@ -137,6 +137,11 @@ class Page:
             self.hits.append(Hit(len(self.lines), 0, self.width, key))
         self.lines.append(line)
 
+    def words(self, text: str, style: Style) -> None:
+        """Append `text` in as many lines as it takes, a space from the edges."""
+        for line in wrap(text, self.width - 2):
+            self.add((f" {line}", style))
+
     def mark(self, start: int, end: int, key: Any) -> None:
         """Cells `start` to `end` of the line added last stand for `key`."""
         self.hits.append(Hit(len(self.lines) - 1, start, end, key))

@@ -52,8 +52,7 @@ def draw_breaks(view: StepView, palette: Palette, width: int) -> Drawing:
         for line in wrap(point.problem, max(8, width - 7))[:2]:
             page.add((f"      {line}", palette.style(palette.warning)), key=("break", point.number))
     if not view.breakpoints:
-        for line in wrap(_NONE, width - 2):
-            page.add((f" {line}", palette.dim))
+        page.words(_NONE, palette.dim)
     if view.logged:
         page.blank()
         page.add(

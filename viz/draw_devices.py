@@ -39,8 +39,7 @@ def draw_devices(view: DevicesView, palette: Palette, width: int) -> Drawing:
             )
     elif len(view.devices) > 1:
         page.add((" nothing has gone from one device to another", palette.dim))
-    for text in wrap(view.note, width - 2):
-        page.add((" " + text, palette.dim))
+    page.words(view.note, palette.dim)
     if page.lines:
         page.blank()
     lines = page.lines

@@ -251,8 +251,7 @@ def draw_way(view: StepView, palette: Palette, width: int) -> Drawing:
     page = Page(width)
     way = view.way
     if way is None:
-        for line in wrap("Choose a dead node in the list, then press w.", width - 2):
-            page.add((" " + line, palette.dim))
+        page.words("Choose a dead node in the list, then press w.", palette.dim)
         return page.drawing()
     page.add(
         (" ✗ ", palette.style(palette.bad)),

@@ -54,8 +54,7 @@ def draw_reasoning(answer: Answer, palette: Palette, width: int) -> Drawing:
     """The question, its answer in a sentence, and why."""
     page = Page(width)
     page.add((f" {answer.question}", palette.quiet))
-    for line in wrap(answer.answer, width - 2):
-        page.add((" " + line, palette.strong))
+    page.words(answer.answer, palette.strong)
     for reason in answer.reasons:
         _reason(page, reason, palette)
     if answer.omitted:

@@ -14,12 +14,11 @@ from rich.cells import cell_len
 
 from tracing.frames import frame_label
 from viz import format as fmt
-from viz.cells import Drawing, Line, Page, spread, wrap
+from viz.cells import Drawing, Line, Page, line_width, spread, wrap
 from viz.families import family
 from viz.flow_model import short_path
 from viz.palette import Palette
 from viz.schedule_model import (
-    ADDS,
     NO_RACES,
     AccessView,
     Difference,
@@ -29,12 +28,14 @@ from viz.schedule_model import (
     RaceList,
     RaceView,
     ShownRace,
+    repeated,
     table_of,
 )
 
 ORDER_MARKS = "(", ")"
 _LINES = 5  # of one sentence, or of one value
 _RESULTS = 6  # of an outcome among others
+_TOO_LONG = "a schedule too long to be told"
 _NAME_SHARE = 0.34  # of the width, for the names of values
 
 Head = tuple[str, ...]  # what an order is called: nodes, one after the other, or a name
@@ -44,14 +45,14 @@ def draw_races(found: RaceList, palette: Palette, width: int) -> Drawing:
     """The races of a graph: for each its accesses and why nothing orders them."""
     page = _page("races", palette, width)
     if not found.races:
-        _wrapped(page, NO_RACES, palette, strong=True)
+        page.words(NO_RACES, palette.strong)
         return page.drawing()
     page.add((f" {fmt.plural(found.count, 'race')}", palette.strong))
-    _hint(page, "⏎ or = both orders, ( ) replay one", palette)
+    page.words("⏎ or = both orders, ( ) replay one", palette.dim)
     for race in found.races:
         _race(page, race, palette, ("race", race.number))
         _accesses(page, race, palette)
-        for sentence in (*race.why, *([ADDS] if race.adds else [])):
+        for sentence in race.notes:
             _indented(page, sentence, palette)
     if found.count > len(found.races):
         page.add((f"   … and {fmt.count(found.count - len(found.races))} more", palette.dim))
@@ -88,9 +89,9 @@ def draw_pair(found: PairView, palette: Palette, width: int) -> Drawing:
 def draw_exploration(found: ExplorationView, palette: Palette, width: int) -> Drawing:
     """The outcomes, each with its schedule and how it differs from the first; then the two nearest that differ."""
     page = _page("explore", palette, width)
-    _wrapped(page, found.verdict, palette, strong=True)
+    page.words(found.verdict, palette.strong)
     if found.outcome_count > 1:
-        _hint(page, "⏎ or = beside the first, space replays", palette)
+        page.words("⏎ or = beside the first, space replays", palette.dim)
     for index, each in enumerate(found.outcomes):
         key = ("outcome", index)
         colour = palette.bad if each.error or each.stuck else palette.hues[index % len(palette.hues)]
@@ -106,8 +107,7 @@ def draw_exploration(found: ExplorationView, palette: Palette, width: int) -> Dr
         _pair(page, found.pair, palette)
         page.blank()
     for said in (found.bound, found.cost):
-        for line in wrap(said, width - 2):
-            page.add((f" {line}", palette.dim))
+        page.words(said, palette.dim)
     _outside(page, found.outside, palette)
     return page.drawing()
 
@@ -201,10 +201,9 @@ def _value(page: Page, lead: str, name: str, value: str, palette: Palette, key: 
 
 def _with_schedule(left: Line, outcome: OutcomeView, palette: Palette, width: int) -> Line:
     """A row with the outcome's schedule at its right end, as far as there is room."""
-    used = sum(cell_len(text) for text, _ in left)
-    string = outcome.schedule or "a schedule too long to be told"
-    room = width - used - 4
-    right: Line = [(fmt.shorten(string, room) + " ", palette.style(palette.accent))] if room >= 6 else []
+    room = width - line_width(left) - 4
+    string = fmt.shorten(outcome.schedule or _TOO_LONG, room)
+    right: Line = [(string + " ", palette.style(palette.accent))] if room >= 6 else []
     return spread(left, right, width)
 
 
@@ -212,7 +211,7 @@ def _with_schedule(left: Line, outcome: OutcomeView, palette: Palette, width: in
 
 
 def _pair(page: Page, pair: PairView, palette: Palette) -> None:
-    _wrapped(page, pair.sentence.rstrip(":"), palette, strong=True)
+    page.words(pair.sentence.rstrip(":"), palette.strong)
     heads: tuple[Head, Head] = (("the first",), ("the second",))
     if len(pair.numbers) == 2:
         one, two = (f"outcome {fmt.count(number)}" for number in pair.numbers)
@@ -242,7 +241,7 @@ def _side_by_side(
         key = ("order", side)
         lead: Line = [(f" {ORDER_MARKS[side]} ", palette.style(palette.accent, bold=True))]
         head = _head(heads[side], max(8, width - 4))
-        schedule = outcomes[side].schedule or "a schedule too long to be told"
+        schedule = outcomes[side].schedule or _TOO_LONG
         lead.append((head, palette.plain))
         if cell_len(head) + cell_len(schedule) + 7 <= width:
             page.add(*_with_schedule(lead, outcomes[side], palette, width), key=key)
@@ -324,11 +323,6 @@ def _page(question: str, palette: Palette, width: int, note: str = "") -> Page:
     return page
 
 
-def _wrapped(page: Page, text: str, palette: Palette, *, strong: bool = False) -> None:
-    for line in wrap(text, page.width - 2):
-        page.add((f" {line}", palette.strong if strong else palette.plain))
-
-
 def _lines(text: str, width: int) -> list[str]:
     """A sentence or a value in lines, not too many of them."""
     lines = wrap(text, width)
@@ -342,12 +336,6 @@ def _indented(page: Page, text: str, palette: Palette) -> None:
         page.add((f"   {line}", palette.dim))
 
 
-def _hint(page: Page, text: str, palette: Palette) -> None:
-    for line in wrap(text, page.width - 2):
-        page.add((f" {line}", palette.dim))
-
-
 def _outside(page: Page, names: Sequence[str], palette: Palette) -> None:
-    if names:
-        said = f"what these do outside of the engine, they did each time: {', '.join(names)}"
-        _indented(page, said, palette)
+    for sentence in repeated(names):
+        _indented(page, sentence, palette)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from viz.format import plural
+from viz.format import plural, shorten
 from viz.html import QUIET, STRONG, paragraph, table
 from viz.schedule_model import (
-    ADDS,
     NO_RACES,
     AccessView,
     Difference,
@@ -30,7 +29,7 @@ def races(found: RaceList) -> str:
         return paragraph(NO_RACES)
     parts = [paragraph(plural(found.count, "race"), STRONG)]
     for race in found.races[:SHOWN]:
-        parts += [_accesses(race), *(paragraph(each, QUIET) for each in _why(race))]
+        parts += [_accesses(race), *(paragraph(each, QUIET) for each in race.notes)]
     more = found.count - min(SHOWN, len(found.races))
     if more > 0:
         parts.append(paragraph(f"… and {more} more", QUIET))
@@ -90,10 +89,6 @@ def _access(side: AccessView) -> tuple[str, ...]:
     return (side.access, side.node, side.type, side.device, ran, side.where or "by the engine", side.code)
 
 
-def _why(race: RaceView) -> list[str]:
-    return [*race.why, *([ADDS] if race.adds else [])]
-
-
 def _side_by_side(
     heads: tuple[str, str], first: OutcomeView, second: OutcomeView, differences: Sequence[Difference]
 ) -> str:
@@ -106,6 +101,4 @@ def _side_by_side(
 
 
 def _short(schedule: str) -> str:
-    if not schedule:
-        return "too long to be told"
-    return schedule if len(schedule) <= _SCHEDULE else schedule[: _SCHEDULE - 1] + "…"
+    return shorten(schedule, _SCHEDULE) if schedule else "too long to be told"

@@ -87,13 +87,16 @@ class RaceView:
         other = f"{b.node} in a later iteration" if self.distance else b.node
         return f"{a.node} {a.access} and {other} {b.access} the {self.kind} '{self.resource}'"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is said of it, a sentence each: why nothing orders them, what would, that both add."""
+        return (*self.why, ADDS) if self.adds else self.why
+
     def text(self) -> str:
         """The sentence, the accesses and why: a line each."""
         lines = [f"{self.number}. {self.sentence}"]
         lines += [f"     {each.text()}" for each in dict.fromkeys((self.first, self.second))]
-        lines += [f"     {each}" for each in self.why]
-        if self.adds:
-            lines.append(f"     {ADDS}")
+        lines += [f"     {each}" for each in self.notes]
         return "\n".join(lines)
 
 
@@ -227,7 +230,7 @@ class ShownRace:
         lines.append(f"  {self.verdict}")
         if self.both:
             lines += [f"    {line}" for line in _some(self.differences, _LINES)]
-        return "\n".join([*lines, *_repeated(self.outside)])
+        return "\n".join([*lines, *repeated(self.outside[:_SHORT_LINES])])
 
     def __str__(self) -> str:
         return self.text()
@@ -353,7 +356,7 @@ class ExplorationView:
             lines += self.pair.lines()
         if self.bound:
             lines.append(self.bound)
-        return "\n".join([*lines, self.cost, *_repeated(self.outside)])
+        return "\n".join([*lines, self.cost, *repeated(self.outside[:_SHORT_LINES])])
 
     def __str__(self) -> str:
         return self.text()
@@ -396,7 +399,6 @@ def _some(lines: Sequence[object], most: int, omitted: int = 0) -> list[str]:
     return [*map(str, lines[:most]), *([f"… and {omitted} more"] if omitted > 0 else [])]
 
 
-def _repeated(names: Sequence[str]) -> list[str]:
-    if not names:
-        return []
-    return [f"what these do outside of the engine, they did each time: {', '.join(names[:6])}"]
+def repeated(names: Sequence[str]) -> list[str]:
+    """A sentence about nodes that were run again and again; none without names."""
+    return [f"what these do outside of the engine, they did each time: {', '.join(names)}"] if names else []

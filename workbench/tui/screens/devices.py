@@ -6,7 +6,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from viz.cells import Drawing, Line, Page, fit, spread, wrap
+from viz.cells import Drawing, Line, Page, fit, spread
 from viz.devices_model import DevicesView, Sent, Waiting
 from viz.draw_devices import draw_devices, draw_parcel_row
 from viz.stage_view import transfer_key, transfer_name
@@ -98,8 +98,7 @@ class DevicesScreen(BaseScreen):
 
     def _nothing(self, width: int) -> Drawing:
         page = Page(width)
-        for line in wrap(words.no_timeline(self.workbench), width - 2):
-            page.add((" " + line, self.palette.quiet))
+        page.words(words.no_timeline(self.workbench), self.palette.quiet)
         return page.drawing()
 
     def _draw_head(self, width: int) -> Line:

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from viz import format as fmt
-from viz.cells import Drawing, Page, wrap
+from viz.cells import Drawing, Page
 from viz.draw_step import draw_text
 from viz.families import family
 from viz.palette import Palette
@@ -147,8 +147,7 @@ def help_page(where: str) -> Callable[[Palette, int], Drawing]:
 
     def draw(palette: Palette, width: int) -> Drawing:
         page = Page(width)
-        for line in wrap(ABOUT.get(where, ""), width - 2):
-            page.add((" " + line, palette.plain))
+        page.words(ABOUT.get(where, ""), palette.plain)
         sections = [(f"on this screen ({where})", where), ("everywhere", "app")]
         sections += [(IN[kind], kind) for kind in WIDGETS.get(where, ())]
         for title, kind in sections:

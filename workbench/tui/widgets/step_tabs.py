@@ -8,15 +8,16 @@ from typing import Any
 from textual.message import Message
 
 from viz import format as fmt
-from viz.cells import Drawing, Hit, Line, Page, wrap
+from viz.cells import Drawing, Hit, Line, Page
 from viz.draw_breaks import draw_breaks
 from viz.draw_flow import draw_frame_facts, draw_frames, draw_resources, draw_way
-from viz.draw_reasoning import Answer, draw_reasoning
+from viz.draw_reasoning import draw_reasoning
 from viz.draw_schedule import DRAWERS
 from viz.draw_step import draw_source, draw_waiting
 from viz.palette import Palette
-from viz.schedule_model import ExplorationView, PairView, RaceList, ShownRace
+from viz.schedule_model import PairView
 from viz.step_model import Source, StepView
+from workbench.debugger import pages
 from workbench.tui.actions import bindings
 from workbench.tui.widgets.drawing_view import DrawingView
 from workbench.tui.widgets.drawn_rows import DrawnRows
@@ -28,7 +29,7 @@ NO_ANSWER = (
 )
 
 
-Told = Answer | RaceList | ShownRace | ExplorationView | PairView
+Told = pages.Told | PairView
 
 
 class AnswerRows(DrawnRows):
@@ -155,8 +156,7 @@ def _answer(answer: Told | None, palette: Palette, width: int) -> Drawing:
     if answer is not None:
         return DRAWERS.get(type(answer), draw_reasoning)(answer, palette, width)
     page = Page(width)
-    for line in wrap(NO_ANSWER, width - 2):
-        page.add((f" {line}", palette.dim))
+    page.words(NO_ANSWER, palette.dim)
     return page.drawing()
 
 
