@@ -58,14 +58,20 @@ def status_line(view: StepView, palette: Palette, width: int) -> Line:
     return spread(left, [(right, palette.dim)], width)
 
 
-LONG_NS = 100_000_000  # from which on it is said how long something has been executing
+_LONG_NS = 100_000_000  # from which on it is said how long something has been executing
+
+
+def lasts(duration_ns: int) -> str:
+    """For how long something has been executing, where that is remarkable; empty where not."""
+    return fmt.duration(duration_ns) if duration_ns >= _LONG_NS else ""
 
 
 def running_text(view: StepView, width: int) -> str:
     """What executes now, in at most `width` cells."""
     if view.now is None:
         return "running"
-    lasting = f"  {fmt.duration(view.now_ns)}" if view.now_ns >= LONG_NS else ""
+    lasting = lasts(view.now_ns)
+    lasting = f"  {lasting}" if lasting else ""
     return f"running  {fmt.shorten_name(view.now.node, max(6, width - 9 - len(lasting)))}{lasting}"
 
 

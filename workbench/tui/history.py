@@ -39,7 +39,6 @@ class History:
         self.lanes = 1
         self.devices: tuple[str, ...] = ("",)
         self.folds: tuple[str, ...] = ()
-        self.quiet = False  # whoever changes it now shows it
         self.edition = 0
         self._asking = 0  # grows when what is under way is of no use any more
         # All of these by place: the row of an execution, so that they stay where they are when the oldest are let go; the line
@@ -130,6 +129,7 @@ class History:
         def came(page: Page) -> None:
             if asking == self._asking and page.ok:
                 self._take(page)
+                self._changed()
                 found(self.line_of(row))
 
         self._ask(Query("rows", str(row), count=SIZE, folds=self.folds, edition=self.edition), came)
@@ -160,7 +160,7 @@ class History:
                 self._let_go(number)
 
     def went_on(self, page: Page) -> None:
-        """The step runs, and these are the last of its lines now."""
+        """The step runs, and these are the last of its lines now; whoever says so shows them."""
         if not page.ok or page.executed < self.executed:
             return
         if page.first_row != self.first_row and self.folds:
@@ -257,6 +257,7 @@ class History:
         self._under_way.discard(number)
         if page.ok:
             self._take(page)
+            self._changed()
         self._go_on()
 
     def _take(self, page: Page) -> None:
@@ -288,8 +289,6 @@ class History:
             self._open = tuple(span for span in page.spans if span.end < 0)
         while len(self._pages) > KEPT:
             self._let_go(next(iter(self._pages)))
-        if not self.quiet:
-            self._changed()
 
 
 def settle(future: Future[Any], done: Callable[[Any], None]) -> None:

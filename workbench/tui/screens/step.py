@@ -16,7 +16,7 @@ from viz import format as fmt
 from viz.cells import Drawing
 from viz.draw_flow import draw_frames
 from viz.draw_rails import rail_style
-from viz.draw_step import LONG_NS, draw_text
+from viz.draw_step import draw_text, lasts
 from viz.step_model import Ready, StepView, activation, step_view, title_of
 from workbench.debugger.pages import MAX_ROWS, Page, Query
 from workbench.debugger.plain import encode
@@ -161,12 +161,11 @@ class StepScreen(StepAnswers):
         now = activation(encode(page.now)) if page.now is not None else None
         self._pace.append((time.monotonic(), page.executed))
         (since, had), (until, has) = self._pace[0], self._pace[-1]
-        lasting = fmt.duration(page.now_ns) if page.now_ns >= LONG_NS else ""
         self.step = replace(
             step,
             executed=page.executed,
             first_row=page.first_row,
-            ready=(Ready(0, now, False, lasting),) if now is not None else (),
+            ready=(Ready(0, now, False, lasts(page.now_ns)),) if now is not None else (),
             ready_count=0,
             now=now,
             now_ns=page.now_ns,

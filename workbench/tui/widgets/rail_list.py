@@ -49,10 +49,8 @@ class RailList(RowList):
     def run_on(self, step: StepView, page: Page) -> None:
         """The step runs, and `page` has the last of its lines: the cursor stays with what executes, or where it was put."""
         self.step = step
-        follows = self._follows
-        before, self.history.quiet = self.history.first_row, True
+        follows, before = self._follows, self.history.first_row
         self.history.went_on(page)
-        self.history.quiet = False
         gone = 0 if self.history.folds else self.history.first_row - before
         if gone and not follows:
             # The oldest lines are kept no more: what is looked at stays where it is.
