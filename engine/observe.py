@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform, overload
 
@@ -365,6 +365,13 @@ class Override:
     version: int = -1
     at_ns: int = 0
     taken_back: bool = False
+
+
+def standing(overrides: Iterable[Override]) -> tuple[Override, ...]:
+    """Those of all that observers were told of which have not been taken back."""
+    told = tuple(overrides)
+    back = {each.number for each in told if each.taken_back}
+    return tuple(each for each in told if each.number not in back)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

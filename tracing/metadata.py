@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.runtime.metadata import add_overrides, run_metadata
+from engine.runtime.metadata import run_metadata
 from tracing.reader import Run
 
 
@@ -15,13 +15,12 @@ def step_metadata(run: Run, step_id: int) -> Any:
     VALUES or above.  Raises RunError if the run has no such step or is damaged.
     """
     step = run.step(step_id)
-    clocks = {"started_ns": step.started_ns, "started_unix_ns": step.started_unix_ns}
-    message = run_metadata(
+    return run_metadata(
         run.stage(step.stage_id),
         [batch for found in run.partitions(step_id).values() for batch in found],
         [run.health(step_id)],
+        run.overrides(step_id),
+        started_ns=step.started_ns,
+        started_unix_ns=step.started_unix_ns,
         modelled={state.name for state in run.devices(step_id) if state.modelled},
-        **clocks,
     )
-    add_overrides(message, run.overrides(step_id), **clocks)
-    return message

@@ -30,6 +30,7 @@ from engine.observe import (
     Totals,
     Transfer,
     Value,
+    standing,
 )
 from engine.passes.stage import Stage
 from tracing import batches, columns, directory
@@ -380,9 +381,7 @@ class Run:
 
     def overrides(self, step_id: int) -> tuple[Override, ...]:
         """What somebody at a debugger changed by hand in a step, in order, without what was taken back."""
-        found: tuple[Override, ...] = self._read_rows(step_id, batches.OVERRIDES)
-        back = {each.number for each in found if each.taken_back}
-        return tuple(each for each in found if each.number not in back)
+        return standing(self._read_rows(step_id, batches.OVERRIDES))
 
     def descents(self, step_id: int) -> Descents:
         """The executions of a step that descend from something that was changed by hand, in it or in an earlier step.

@@ -28,7 +28,7 @@ from typing import Any
 
 from engine.observe import Executions, Health, Override, StepInfo
 from engine.passes.stage import Stage
-from engine.runtime.metadata import BY_HAND, add_overrides, run_metadata, stage_graph_def
+from engine.runtime.metadata import BY_HAND, run_metadata, stage_graph_def
 from tracing.collapse import Collapsed
 from tracing.histograms import Histogram
 
@@ -81,11 +81,15 @@ class ToldStep:
         """The RunMetadata message."""
         info = self.info
         found = self._executions if self._collapsed is None else self._collapsed.executions()
-        clocks = {"started_ns": info.started_ns, "started_unix_ns": info.started_unix_ns}
-        modelled = [device.name for device in info.devices if device.modelled]
-        message = run_metadata(info.stage, found, self._health, modelled=modelled, **clocks)
-        add_overrides(message, self._overrides, **clocks)
-        return message
+        return run_metadata(
+            info.stage,
+            found,
+            self._health,
+            self._overrides,
+            started_ns=info.started_ns,
+            started_unix_ns=info.started_unix_ns,
+            modelled=[device.name for device in info.devices if device.modelled],
+        )
 
 
 class TensorBoardWriter:

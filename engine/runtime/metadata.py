@@ -8,12 +8,12 @@ TensorFlow.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.observe import Executions, Health, Observer, Override, StepInfo, TraceLevel
+from engine.observe import Executions, Health, Observer, Override, StepInfo, TraceLevel, standing
 
 if TYPE_CHECKING:
     from engine.passes.stage import Stage, StageNode
@@ -27,6 +27,7 @@ def run_metadata(
     stage: Stage,
     executions: Iterable[Executions],
     health: Iterable[Health] = (),
+    overrides: Iterable[Override] = (),
     *,
     started_ns: int,
     started_unix_ns: int,
@@ -36,6 +37,8 @@ def run_metadata(
 
     executions: batches of one step, numbered by `stage.order`; times in nanoseconds of `time.perf_counter_ns`.
     health: how their outputs looked; without it the records have no outputs and no bytes.
+    overrides: what was changed by hand, as observers were told: records of no duration on a device of their own, but for what was
+    taken back.
     started_ns, started_unix_ns: the same moment on both clocks, which ties the records to the wall clock.
     modelled: the names of the devices that are models.  Their records say so in their labels, and their threads in their names,
     since readers show one or the other: the times are what modelling took on the host.
@@ -45,6 +48,7 @@ def run_metadata(
     message = RunMetadata()
     labels = {False: _Labels(stage, ""), True: _Labels(stage, MODELLED)}
     outputs = _Outputs(health)
+    to_unix = started_unix_ns - started_ns
     devices: dict[str, Any] = {}
     for batch in executions:
         for name, rows in rows_by_device(stage, batch):
@@ -52,44 +56,32 @@ def run_metadata(
             if device is None:
                 device = devices[name] = message.step_stats.dev_stats.add(device=name or DEFAULT_DEVICE)
             is_model = name in modelled
-            to_unix = started_unix_ns - started_ns
             device.node_stats.extend(
                 _records(batch, rows, labels[is_model], outputs.on(name, is_model), to_unix)
             )
             for thread in np.unique(batch.thread[rows]).tolist():
                 said = f"{MODELLED}: times are what modelling took on the host" if is_model else ""
                 device.thread_names[thread & 0xFFFFFFFF] = f"thread {thread}{said}"
+    stand = standing(overrides)
+    if stand:
+        message.step_stats.dev_stats.add(device=BY_HAND, node_stats=_by_hand(stand, to_unix))
     return message
 
 
-def add_overrides(
-    message: Any, overrides: Iterable[Override], *, started_ns: int, started_unix_ns: int
-) -> None:
-    """Put what was changed by hand into a RunMetadata: records of no duration, on a device of their own.
-
-    What was taken back is left out.
-    """
+def _by_hand(overrides: Sequence[Override], to_unix: int) -> Iterator[Any]:
+    """A record of no duration for each change by hand; `to_unix`: nanoseconds from one clock to the other."""
     from tensorboard.compat.proto.step_stats_pb2 import NodeExecStats
 
-    told = list(overrides)
-    back = {each.number for each in told if each.taken_back}
-    records = []
-    for each in told:
-        if each.number in back:
-            continue
-        nanos = each.at_ns + started_unix_ns - started_ns
-        records.append(
-            NodeExecStats(
-                node_name=f"{BY_HAND} {each.number}",
-                timeline_label=each.text,
-                all_start_micros=nanos // 1000,
-                all_start_nanos=nanos,
-                op_end_rel_micros=1,
-                all_end_rel_micros=1,
-            )
+    for each in overrides:
+        nanos = each.at_ns + to_unix
+        yield NodeExecStats(
+            node_name=f"{BY_HAND} {each.number}",
+            timeline_label=each.text,
+            all_start_micros=nanos // 1000,
+            all_start_nanos=nanos,
+            op_end_rel_micros=1,
+            all_end_rel_micros=1,
         )
-    if records:
-        message.step_stats.dev_stats.add(device=BY_HAND, node_stats=records)
 
 
 def rows_by_device(stage: Stage, batch: Executions) -> list[tuple[str, Any]]:
@@ -144,12 +136,10 @@ class MetadataObserver(Observer):
             step.stage,
             self._executions if self._statistics else (),
             self._health,
+            self._overrides,
             started_ns=step.started_ns,
             started_unix_ns=step.started_unix_ns,
             modelled=[device.name for device in step.devices if device.modelled],
-        )
-        add_overrides(
-            filled, self._overrides, started_ns=step.started_ns, started_unix_ns=step.started_unix_ns
         )
         if self._graphs:
             filled.partition_graphs.extend(partition_graphs(step.stage))
